@@ -1,0 +1,44 @@
+"""Shapes as types (jaxtyping) and the small records that several packages exchange."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+Images = Float[Tensor, "batch channel *grid"]
+Maps = Float[Tensor, "batch *grid"]
+Logits = Float[Tensor, "batch class"]
+Classes = Int[Tensor, "batch"]
+Pixels = UInt8[Tensor, "channel height width"]
+
+Target = None | int | Tensor | Callable[[Tensor], Tensor]
+"""Which class a map explains: arg max, one index, one index per sample, or a rule on the logits."""
+
+
+class Box(NamedTuple):
+    """An object's box in fractions of the image: 0 <= left < right <= 1, 0 <= top < bottom <= 1."""
+
+    label: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image of a data set, not decoded yet.
+
+    Attributes:
+        name: Unique within its data set and stable over runs.
+        labels: Indices into the data set's classes, sorted, without repetition.
+        boxes: For evaluation only; never seen by training.
+        path: The file, or None for images that are composed at run time.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+    boxes: tuple[Box, ...] = ()
+    path: str | None = None
