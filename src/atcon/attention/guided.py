@@ -1,0 +1,122 @@
+"""The guided rule (Springenberg et al., 2015): a rule of the backward pass, for every ReLU.
+
+A `TorchFunctionMode` sees functional, in-place, shared and module activations alike, and an
+`autograd.Function` carries the rule, so that nothing is swapped or hooked and the second-order
+gradient stays exact. One forward pass serves plain and guided gradients: the rule is switched on
+only while the guided gradient is computed.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+
+class GuidedRule:
+    """The switch that one forward pass shares between its activations.
+
+    Attributes:
+        active: Whether a backward pass through these activations is guided at this moment.
+        guided: How many activations of the forward pass obey the rule.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self.guided = 0
+
+    @contextmanager
+    def switched_on(self) -> Iterator[None]:
+        """Guide every backward pass inside the block."""
+        self.active = True
+        try:
+            yield
+        finally:
+            self.active = False
+
+
+class _ClippedReLU(torch.autograd.Function):
+    """min(max(x, 0), upper), whose gradient is guided while the rule is active (Eq. 5)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, upper: float, inplace: bool, rule: GuidedRule) -> Tensor:
+        is_open = x > 0
+        if upper < math.inf:
+            is_open &= x < upper
+        ctx.save_for_backward(is_open)
+        ctx.rule = rule
+        if inplace:
+            ctx.mark_dirty(x)
+            return x.clamp_(0, upper)
+        return x.clamp(0, upper)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (is_open,) = ctx.saved_tensors
+        (grad,) = grads
+        if ctx.rule.active:
+            is_open = is_open & (grad > 0)
+        return torch.where(is_open, grad, 0), None, None, None
+
+
+def _relu(x: Tensor, inplace: bool = False) -> tuple[Tensor, float, bool]:
+    return x, math.inf, inplace
+
+
+def _relu_(x: Tensor) -> tuple[Tensor, float, bool]:
+    return x, math.inf, True
+
+
+def _relu6(x: Tensor, inplace: bool = False) -> tuple[Tensor, float, bool]:
+    return x, 6.0, inplace
+
+
+def _hardtanh(
+    x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> tuple[Tensor, float, bool] | None:
+    return (x, float(max_val), inplace) if min_val == 0 else None
+
+
+def _hardtanh_(
+    x: Tensor, min_val: float = -1.0, max_val: float = 1.0
+) -> tuple[Tensor, float, bool] | None:
+    return _hardtanh(x, min_val, max_val, inplace=True)
+
+
+_ACTIVATIONS: dict[Any, Callable[..., tuple[Tensor, float, bool] | None]] = {
+    functional.relu: _relu,
+    torch.relu: _relu,
+    Tensor.relu: _relu,
+    torch.relu_: _relu_,
+    Tensor.relu_: _relu_,
+    functional.relu6: _relu6,
+    functional.hardtanh: _hardtanh,
+    functional.hardtanh_: _hardtanh_,
+}
+"""Every way to call a ReLU, mapped to (input, upper bound, in-place); None: not a ReLU."""
+
+
+class GuidedMode(TorchFunctionMode):
+    """While it is entered, every ReLU of a forward pass obeys `rule`; its value is unchanged."""
+
+    def __init__(self, rule: GuidedRule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        activation = _ACTIVATIONS.get(func)
+        if activation is not None:
+            kwargs = {("x" if key == "input" else key): value for key, value in kwargs.items()}
+            relu = activation(*args, **kwargs)
+            if relu is not None:
+                self.rule.guided += 1
+                x, upper, inplace = relu
+                return _ClippedReLU.apply(x, upper, inplace, self.rule)
+        return func(*args, **kwargs)

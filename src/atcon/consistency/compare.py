@@ -1,0 +1,100 @@
+"""Algorithm 1: mask the input with one map, compute the other again, correlate the two."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atcon.attention import choose_classes, grad_cam_of, guided_backprop_of, trace
+from atcon.consistency.correlation import Correlation, pearson
+from atcon.consistency.masks import Mask, squashed
+from atcon.types import Classes, Images, Logits, Maps, Target
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The maps of one batch and how well they agree.
+
+    Attributes:
+        logits: `[batch, class]` of the unmasked images.
+        classes: The class that every map explains, chosen on the unmasked images.
+        first: Grad-CAM of the images.
+        guided: Guided Backpropagation of the images.
+        mask: P, at the images' resolution.
+        second: Grad-CAM of the masked images, for the same class.
+        correlation: Agreement of `first` and `second`, one value per image.
+        activations: How many activations the guided rule reached.
+    """
+
+    logits: Logits
+    classes: Classes
+    first: Maps
+    guided: Maps
+    mask: Maps
+    second: Maps
+    correlation: Float[Tensor, "batch"]
+    activations: int
+
+
+def compare(
+    model: nn.Module,
+    images: Images,
+    layer: nn.Module,
+    mask: Mask,
+    *,
+    correlation: Correlation = pearson,
+    detach_mask: bool = False,
+    squash: bool = False,
+    target: Target = None,
+    create_graph: bool = False,
+) -> Comparison:
+    """Run Algorithm 1 on a batch, with two forward passes.
+
+    Args:
+        model: Any convolutional network with ReLUs; left as it was.
+        images: A normalised batch; the mask multiplies it, so masked pixels go to the mean colour.
+        layer: The layer that Grad-CAM explains.
+        mask: From the guided map to P.
+        correlation: Between the two Grad-CAM maps.
+        detach_mask: Whether P is a constant for the gradient.
+        squash: Whether both maps are standardised and squashed before they are correlated.
+        target: The class to explain; None for the top predicted one.
+        create_graph: Whether the correlation can be differentiated with respect to the weights.
+    """
+    plain = trace(model, images, layer)
+    classes = choose_classes(plain.logits, target)
+    first = grad_cam_of(plain, classes, create_graph=create_graph)
+    guided = guided_backprop_of(plain, classes, create_graph=create_graph and not detach_mask)
+    p = mask(guided.detach() if detach_mask else guided)
+    masked = trace(model, p[:, None].to(images.dtype) * images, layer)
+    second = grad_cam_of(masked, classes, create_graph=create_graph)
+    pair = (squashed(first), squashed(second)) if squash else (first, second)
+    return Comparison(
+        plain.logits, classes, first, guided, p, second, correlation(*pair), plain.rule.guided
+    )
+
+
+def mask_contrast(masks: Maps) -> Float[Tensor, "batch"]:
+    """Standard deviation of each P over its positions: near 0, the mask masks nothing."""
+    return masks.flatten(1).std(dim=1)
+
+
+def entropy(maps: Maps) -> Float[Tensor, "batch"]:
+    """Entropy of each map, rescaled to [0, 1] and summed to one: 1 is flat, 0 is a single point."""
+    flat = maps.flatten(1)
+    low = flat.amin(dim=1, keepdim=True)
+    span = flat.amax(dim=1, keepdim=True) - low
+    flat = torch.where(span > 0, (flat - low) / torch.where(span > 0, span, 1), 1)
+    share = flat / flat.sum(dim=1, keepdim=True)
+    positions = max(flat.shape[1], 2)
+    return torch.special.entr(share).sum(dim=1) / torch.tensor(float(positions)).log()
+
+
+def between_images(maps: Maps) -> Float[Tensor, ""]:
+    """Mean correlation between the maps of different images: near 1, the maps have collapsed."""
+    count = len(maps)
+    if count < 2:
+        return torch.tensor(torch.nan)
+    left, right = torch.triu_indices(count, count, offset=1)
+    return pearson(maps[left], maps[right]).mean()
