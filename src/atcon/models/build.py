@@ -1,0 +1,102 @@
+"""A network by name, with its weights loaded and a new head for the task."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from atcon.errors import InputError
+from atcon.models.families import Family, family_of, resembles
+from atcon.models.weights import fit_weights, read_weights
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A classifier and what it expects of its input.
+
+    Attributes:
+        module: The network, on the CPU, in train mode.
+        name: As given to `build`.
+        mean: Per channel, subtracted from pixels in [0, 1].
+        std: Per channel, divided by.
+        input_size: Usual side of the square input, in pixels.
+        head: Name of the module that makes the logits.
+    """
+
+    module: nn.Module
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: int
+    head: str
+
+
+def build(name: str, *, classes: int, weights: str | Path | None = None, seed: int = 0) -> Network:
+    """Build a classifier of `classes` classes.
+
+    The head is loaded with the rest where its number of classes is `classes`; otherwise it is
+    new. The global random state is left alone.
+
+    Args:
+        name: `digits_resnet`, a classifier of torchvision, `timm/NAME` (extra `timm`), or
+            `package.module:factory`, called with `num_classes=classes`.
+        classes: Number of outputs.
+        weights: None, "imagenet" (downloaded), or a safetensors or weights-only checkpoint file.
+        seed: Of everything that is newly initialised.
+
+    Raises:
+        InputError: The name, the file, or the fit of the two is wrong.
+    """
+    if classes < 1:
+        raise InputError(f"a network needs at least one class, not {classes}")
+    family = family_of(name)
+    with _seeded(seed):
+        module = family.make(name, classes)
+    head = _find_head(module, name, classes)
+    if weights is not None:
+        _load(module, family, name, weights, head)
+    expected = family.preprocessing(name, module)
+    return Network(module, name, expected.mean, expected.std, expected.input_size, head)
+
+
+def _load(module: nn.Module, family: Family, name: str, weights: str | Path, head: str) -> None:
+    online = str(weights) == "imagenet"
+    path = Path(weights).expanduser()
+    fit_weights(
+        module,
+        family.pretrained(name) if online else read_weights(path),
+        source=f"model.weights: {'imagenet' if online else path}, for {name}",
+        head=head,
+        resembles=lambda state: found if (found := resembles(state)) != name else None,
+    )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed what the CPU draws inside, and give its generator back as it was.
+
+    `torch.manual_seed` would also reseed every GPU, which networks built on the CPU never use.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _find_head(module: nn.Module, name: str, classes: int) -> str:
+    """Name of the last linear layer with `classes` outputs, else of the last such convolution."""
+    modules: list[tuple[str, nn.Module]] = list(module.named_modules())
+    linear = [k for k, m in modules if isinstance(m, nn.Linear) and m.out_features == classes]
+    convolutions = [
+        k for k, m in modules if isinstance(m, _CONVOLUTIONS) and m.out_channels == classes
+    ]
+    if not linear and not convolutions:
+        raise InputError(
+            f"model.name: {name} has no linear layer or convolution with {classes} outputs; "
+            "does its factory use num_classes?"
+        )
+    return (linear or convolutions)[-1]
