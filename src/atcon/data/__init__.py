@@ -1,0 +1,30 @@
+"""Data sets, few-shot splits, decoding and augmentation."""
+
+from atcon.data.augment import AUGMENTATIONS
+from atcon.data.digits import digits, digits_source
+from atcon.data.few_shot import Split, few_shot_split
+from atcon.data.folder import folder
+from atcon.data.image_set import ImageSet
+from atcon.data.images import read_image, resize
+from atcon.data.loading import Decoded, load, readable, stream
+from atcon.data.policy import OnBadImage
+from atcon.data.voc import VOC_CLASSES, voc
+
+__all__ = [
+    "AUGMENTATIONS",
+    "VOC_CLASSES",
+    "Decoded",
+    "ImageSet",
+    "OnBadImage",
+    "Split",
+    "digits",
+    "digits_source",
+    "few_shot_split",
+    "folder",
+    "load",
+    "read_image",
+    "readable",
+    "resize",
+    "stream",
+    "voc",
+]

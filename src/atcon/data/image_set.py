@@ -1,0 +1,36 @@
+"""A data set before any image is decoded: names, labels, boxes, and how to read one image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from atcon.types import Example, Pixels
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one data set.
+
+    Attributes:
+        name: As in the configuration.
+        classes: The names that `Example.labels` point at.
+        multi_label: Several classes may hold for one image (sigmoid), or exactly one (soft-max).
+        pool: Training images, from which the few-shot and the validation images are drawn.
+        test: Opened once, at the end.
+        read: Gives one image as uint8 RGB [3, H, W]; raises `BadImageError`.
+        validation: Where the set itself has validation images; otherwise they come from the pool.
+        skipped: Name and reason of every image left out while indexing.
+        notes: Name and remark of images that were kept with a repair, such as a clipped box.
+        root: The folder, or None for images that are composed at run time.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    multi_label: bool
+    pool: tuple[Example, ...]
+    test: tuple[Example, ...]
+    read: Callable[[Example], Pixels]
+    validation: tuple[Example, ...] | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+    root: Path | None = None

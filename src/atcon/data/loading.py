@@ -1,0 +1,148 @@
+"""Many images at once: each is decoded once, in parallel, in order, under a stated policy."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from atcon.data.image_set import ImageSet
+from atcon.data.images import resize
+from atcon.data.policy import OnBadImage, Skips
+from atcon.errors import BadImageError, InputError
+from atcon.types import Example, Pixels
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the number of all."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images in memory.
+
+    Attributes:
+        pixels: uint8 RGB, all of one size.
+        labels: 1 where the class holds, else 0.
+        examples: Those that were kept, in the order asked for; row i of the tensors is example i.
+        skipped: Name and reason of those that could not be read.
+        hashes: SHA-256 by name, of the file (of the pixels where there is no file).
+    """
+
+    pixels: UInt8[Tensor, "image 3 size size"]
+    labels: Float[Tensor, "image class"]
+    examples: tuple[Example, ...]
+    skipped: tuple[tuple[str, str], ...]
+    hashes: dict[str, str]
+
+
+def load(
+    image_set: ImageSet,
+    examples: Sequence[Example],
+    size: int,
+    on_bad_image: OnBadImage = "skip",
+    progress: Progress | None = None,
+) -> Decoded:
+    """Decode `examples` and squash them to `size`.
+
+    Raises:
+        BadImageError: An image cannot be read and the policy is "error".
+        InputError: None could be read.
+    """
+    decoded = _decode(image_set, examples, size, Skips(on_bad_image), progress)
+    _check_some(decoded, examples)
+    return decoded
+
+
+def stream(
+    image_set: ImageSet,
+    examples: Sequence[Example],
+    size: int,
+    batch_size: int,
+    on_bad_image: OnBadImage = "skip",
+) -> Iterator[Decoded]:
+    """Decode in batches, so that memory stays bounded; no batch is empty.
+
+    Every image passed over stands in the `skipped` of exactly one batch.
+
+    Raises:
+        BadImageError: An image cannot be read and the policy is "error".
+        InputError: None could be read.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size: {batch_size} is not positive")
+    waiting: Decoded | None = None
+    for start in range(0, len(examples), batch_size):
+        part = examples[start : start + batch_size]
+        batch = _decode(image_set, part, size, Skips(on_bad_image), None)
+        if waiting is None or not waiting.examples or not batch.examples:
+            waiting = batch if waiting is None else _merge_skips(waiting, batch)
+            continue
+        yield waiting
+        waiting = batch
+    _check_some(waiting, examples)
+    if waiting is not None:
+        yield waiting
+
+
+def readable(image_set: ImageSet) -> Callable[[Example], bool]:
+    """Give a test of whether an image can be decoded, for `few_shot_split`."""
+
+    def can_be_read(example: Example) -> bool:
+        try:
+            image_set.read(example)
+        except BadImageError:
+            return False
+        return True
+
+    return can_be_read
+
+
+def _merge_skips(first: Decoded, second: Decoded) -> Decoded:
+    kept = first if first.examples else second
+    return replace(kept, skipped=first.skipped + second.skipped)
+
+
+def _check_some(decoded: Decoded | None, examples: Sequence[Example]) -> None:
+    if decoded is not None and examples and not decoded.examples:
+        name, reason = decoded.skipped[0]
+        raise InputError(f"none of {len(examples)} images can be read; the first, {name}: {reason}")
+
+
+def _decode(
+    image_set: ImageSet,
+    examples: Sequence[Example],
+    size: int,
+    skips: Skips,
+    progress: Progress | None,
+) -> Decoded:
+    pixels = torch.empty(len(examples), 3, size, size, dtype=torch.uint8)
+    kept: list[Example] = []
+    hashes: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as workers:
+        jobs = [workers.submit(_one, image_set, example, size) for example in examples]
+        try:
+            for done, (example, job) in enumerate(zip(examples, jobs, strict=True), 1):
+                try:
+                    pixels[len(kept)], hashes[example.name] = job.result()
+                    kept.append(example)
+                except BadImageError as error:
+                    skips.add(example.name, error)
+                if progress is not None:
+                    progress(done, len(examples))
+        finally:
+            workers.shutdown(wait=True, cancel_futures=True)
+    labels = torch.zeros(len(kept), len(image_set.classes))
+    for row, example in enumerate(kept):
+        labels[row, list(example.labels)] = 1
+    return Decoded(pixels[: len(kept)], labels, tuple(kept), tuple(skips.entries), hashes)
+
+
+def _one(image_set: ImageSet, example: Example, size: int) -> tuple[Pixels, str]:
+    pixels = image_set.read(example)
+    content = Path(example.path).read_bytes() if example.path else pixels.numpy().tobytes()
+    return resize(pixels, size), hashlib.sha256(content).hexdigest()

@@ -1,0 +1,27 @@
+"""What happens to an image that cannot be used: it is skipped by name, or it ends the run."""
+
+from typing import Literal, get_args
+
+from atcon.errors import InputError
+
+OnBadImage = Literal["skip", "error"]
+
+
+class Skips:
+    """Collects the images that were passed over, or raises, as the policy says.
+
+    Attributes:
+        entries: Name and reason of every image passed over, in the order met.
+    """
+
+    def __init__(self, policy: str) -> None:
+        if policy not in get_args(OnBadImage):
+            raise InputError(f"on_bad_image: {policy!r} is not a policy; use 'skip' or 'error'")
+        self.policy = policy
+        self.entries: list[tuple[str, str]] = []
+
+    def add(self, name: str, error: InputError) -> None:
+        """Record the image and go on, or raise `error` under the policy "error"."""
+        if self.policy == "error":
+            raise error
+        self.entries.append((name, str(error)))

@@ -1,0 +1,196 @@
+"""PASCAL VOC 2012 in its own folder layout: labels and boxes of the non-difficult objects."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET  # entity declarations are refused before parsing
+
+from atcon.data.boxes import fraction_box
+from atcon.data.image_set import ImageSet
+from atcon.data.images import read_file
+from atcon.data.labels import check_classes, label_index
+from atcon.data.policy import OnBadImage, Skips
+from atcon.errors import BadImageError, InputError
+from atcon.types import Box, Example
+
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+def voc(
+    root: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    download: bool = False,
+    on_bad_image: OnBadImage = "skip",
+) -> ImageSet:
+    """Index VOC 2012: the pool is `train.txt`, the test images are `val.txt`.
+
+    Images without a non-difficult object of `classes` are left out; objects of other VOC classes
+    are ignored. A missing image or annotation and malformed XML follow `on_bad_image`, and so do
+    boxes outside their image (clipped and noted, or an error). VOC counts pixels from 1 and
+    includes the last one, so the edges of a box are (xmin - 1) / W and xmax / W.
+
+    Args:
+        root: The folder `VOC2012`, its parent `VOCdevkit`, or the folder that holds that.
+        classes: A subset of `VOC_CLASSES`, in the order wanted.
+        download: Let torchvision download the data (2 GB) into `root` if they are not there.
+        on_bad_image: "skip" or "error".
+
+    Raises:
+        InputError: The data are not there, or a label is not a VOC class.
+        BadImageError: An image is unusable and the policy is "error".
+    """
+    names = check_classes(VOC_CLASSES if classes is None else classes, "data.classes")
+    for name in names:
+        label_index(name, VOC_CLASSES, "data.classes")
+    base = _find(Path(root), download)
+    index = _Index(base, names, on_bad_image)
+    pool, test = index.part("train"), index.part("val")
+    both = sorted({e.name for e in pool} & {e.name for e in test})
+    if both:
+        raise InputError(f"{base}: {both[0]} is in train.txt and in val.txt ({len(both)} images)")
+    return ImageSet(
+        name="voc",
+        classes=names,
+        multi_label=True,
+        pool=pool,
+        test=test,
+        read=read_file,
+        skipped=tuple(index.skips.entries),
+        notes=tuple(index.repairs.entries),
+        root=base,
+    )
+
+
+def _find(root: Path, download: bool) -> Path:
+    places = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
+    found = next((place for place in places if (place / "ImageSets" / "Main").is_dir()), None)
+    if found is None and download:
+        from torchvision.datasets import VOCDetection  # noqa: PLC0415 - only to download
+
+        VOCDetection(str(root), year="2012", image_set="trainval", download=True)
+        return _find(root, download=False)
+    if found is None:
+        raise InputError(
+            f"data.root: no VOC 2012 at {root}; expected {places[-1]} with Annotations, "
+            f"ImageSets/Main and JPEGImages. Set data.root to it, or data.download=true to let "
+            f"torchvision download it (2 GB)"
+        )
+    return found
+
+
+class _Index:
+    """Reads the lists and annotations of one VOC folder."""
+
+    def __init__(self, base: Path, classes: tuple[str, ...], policy: OnBadImage) -> None:
+        self.base = base
+        self.classes = classes
+        self.skips = Skips(policy)
+        self.repairs = Skips(policy)
+        images = base / "JPEGImages"
+        if not images.is_dir():
+            raise InputError(f"{images}: no such folder; the VOC 2012 data are incomplete")
+        self.files = {entry.name for entry in images.iterdir()}
+
+    def part(self, name: str) -> tuple[Example, ...]:
+        """Give the usable examples of one list."""
+        path = self.base / "ImageSets" / "Main" / f"{name}.txt"
+        if not path.is_file():
+            raise InputError(f"{path}: no such list; the VOC 2012 data are incomplete")
+        lines = path.read_text(encoding="utf-8").split("\n")
+        identifiers = dict.fromkeys(line.split()[0] for line in lines if line.strip())
+        examples = [self.example(identifier) for identifier in identifiers]
+        kept = tuple(example for example in examples if example is not None)
+        if not kept:
+            cause = self.skips.entries[0][1] if self.skips.entries else "no object of its classes"
+            raise InputError(f"{path}: none of its {len(examples)} images is usable: {cause}")
+        return kept
+
+    def example(self, identifier: str) -> Example | None:
+        """Give one example, or None where it is skipped or shows none of the classes."""
+        if Path(identifier).name != identifier:
+            raise InputError(f"{self.base}/ImageSets/Main: {identifier!r} is not an image name")
+        try:
+            labels, boxes = self.objects(identifier)
+        except BadImageError as error:
+            self.skips.add(identifier, error)
+            return None
+        if not labels:
+            return None
+        path = f"{self.base}/JPEGImages/{identifier}.jpg"
+        return Example(identifier, tuple(sorted(labels)), tuple(boxes), path)
+
+    def objects(self, identifier: str) -> tuple[set[int], list[Box]]:
+        """Give labels and boxes of the non-difficult objects."""
+        if f"{identifier}.jpg" not in self.files:
+            raise BadImageError(f"{self.base}/JPEGImages/{identifier}.jpg: no such file")
+        path = f"{self.base}/Annotations/{identifier}.xml"
+        tree = _parse(path)
+        size = (_number(tree, "size/width", path), _number(tree, "size/height", path))
+        if min(size) < 1:
+            raise BadImageError(f"{path}: <size> is not positive")
+        labels: set[int] = set()
+        boxes: list[Box] = []
+        for item in tree.findall("object"):
+            name = (item.findtext("name") or "").strip()
+            if name not in VOC_CLASSES:
+                label_index(name, VOC_CLASSES, path)
+            if name not in self.classes or (item.findtext("difficult") or "0").strip() == "1":
+                continue
+            label = self.classes.index(name)
+            labels.add(label)
+            left, top, right, bottom = (
+                _number(item, f"bndbox/{edge}", path) for edge in ("xmin", "ymin", "xmax", "ymax")
+            )
+            corners = (left - 1, top - 1, right, bottom)
+            whole = (round(size[0]), round(size[1]))
+            box = fraction_box(label, corners, whole, path, self.repairs, identifier)
+            boxes += [box] if box else []
+        return labels, boxes
+
+
+def _parse(path: str) -> ET.Element:
+    """Parse an annotation; a document type could expand entities without end, so none is let in."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise BadImageError(f"{path}: no such annotation") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadImageError(f"{path}: the annotation cannot be read ({error})") from error
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise BadImageError(f"{path}: a document type or entity is not allowed in an annotation")
+    try:
+        return ET.fromstring(text)  # noqa: S314 - see above
+    except ET.ParseError as error:
+        raise BadImageError(f"{path}: malformed XML ({error})") from error
+
+
+def _number(element: ET.Element, tag: str, path: str) -> float:
+    text = element.findtext(tag)
+    try:
+        value = float(text or "")
+    except ValueError:
+        raise BadImageError(f"{path}: <{tag}> is {text!r}, not a number") from None
+    if not -1e6 < value < 1e6:
+        raise BadImageError(f"{path}: <{tag}> is {text!r}, not a number of pixels")
+    return value
