@@ -4,10 +4,10 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from atcon.errors import InputError
 
@@ -77,15 +77,20 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
     """Append one JSON line and flush it to disk."""
-    _append(path, lambda handle: handle.write(json.dumps(dict(content), allow_nan=False) + "\n"))
-
-
-def _append(path: Path, write: Callable[[IO[str]], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as handle:
-        write(handle)
+        handle.write(_line(content))
         handle.flush()
         os.fsync(handle.fileno())
+
+
+def write_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines atomically."""
+    write_text(path, "".join(map(_line, contents)))
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    return json.dumps(dict(content), allow_nan=False) + "\n"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

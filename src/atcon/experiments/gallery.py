@@ -1,0 +1,94 @@
+"""The pictures of a run: test images drawn at random, with their maps in bytes."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atcon import records
+from atcon.evaluation import predict
+from atcon.experiments.judge import MAPS, Judged, Verdicts
+from atcon.types import Example
+
+STAGES = ("supervised", "consistency")
+
+
+def draw_pictured(examples: Sequence[Example], count: int, seed: int) -> frozenset[str]:
+    """Draw the images of the gallery at random: a chosen gallery shows what one wants to see."""
+    generator = np.random.default_rng([seed, 3])
+    chosen = generator.permutation(len(examples))[:count]
+    return frozenset(examples[index].name for index in chosen)
+
+
+def write_gallery(
+    folder: Path, verdicts: Verdicts, classes: Sequence[str], *, multi_label: bool
+) -> None:
+    """Write one `.npz` per pictured image and the index."""
+    predicted = {
+        stage: predict(verdicts.stages[stage].probabilities, multi_label=multi_label)
+        for stage in STAGES
+    }
+    entries = []
+    for row, example in enumerate(verdicts.examples):
+        if example.name not in verdicts.pictures:
+            continue
+        file = f"{len(entries):04d}.npz"
+        picture = verdicts.pictures[example.name]
+        arrays = {"image": picture["image"]}
+        stages = {}
+        for stage in STAGES:
+            ranges = {}
+            for name in MAPS:
+                key = f"{stage}_{name}"
+                arrays[key], ranges[name] = _to_bytes(picture[key])
+            stages[stage] = {
+                **_said(verdicts.stages[stage], row, classes, example),
+                "predicted": [
+                    label for label, on in zip(classes, predicted[stage][row], strict=True) if on
+                ],
+                "ranges": ranges,
+            }
+        _write_arrays(folder / file, arrays)
+        entries.append(
+            {
+                "name": example.name,
+                "file": file,
+                "labels": [classes[label] for label in example.labels],
+                "boxes": [{**box._asdict(), "label": classes[box.label]} for box in example.boxes],
+                "stages": stages,
+            }
+        )
+    content = {"maps": list(MAPS), "stages": list(STAGES), "entries": entries}
+    records.write_json(folder / "index.json", content)
+
+
+def _said(judged: Judged, row: int, classes: Sequence[str], example: Example) -> dict[str, Any]:
+    top = int(judged.top[row])
+    place = judged.places[row]
+    return {
+        "top": classes[top],
+        "correct": top in example.labels,
+        "probabilities": {
+            label: round(float(p), 4)
+            for label, p in zip(classes, judged.probabilities[row], strict=True)
+        },
+        "correlation": round(float(judged.correlation[row]), 4),
+        "mask_contrast": round(float(judged.contrast[row]), 5),
+        "iou": None if place is None else round(100 * place.iou, 2),
+    }
+
+
+def _to_bytes(values: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """Scale a map to 0..255, linear between its ends, which are given back."""
+    low, high = float(values.min()), float(values.max())
+    span = high - low if high > low else 1.0
+    return np.round(255 * (values - low) / span).astype(np.uint8), [low, high]
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  numpy types the flag only
+    with records.whole_file(path) as part:
+        part.write_bytes(content.getvalue())

@@ -1,0 +1,176 @@
+"""The final evaluation: one pass over the test images for every stage's network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from atcon.attention import count_guided
+from atcon.consistency import Comparison, ConsistencyLoss, mask_contrast
+from atcon.data import Decoded, ImageSet, stream
+from atcon.evaluation import Localisation, floors, localise
+from atcon.experiments.config import RunConfig
+from atcon.experiments.progress import Progress
+from atcon.experiments.stages import consistency_loss, inputs_of, squash_logits
+from atcon.models import Network
+from atcon.types import Example
+
+MAPS = ("grad_cam", "guided_backprop", "mask")
+
+
+@dataclass
+class Judged:
+    """What one network said about the test images, in their order.
+
+    Attributes:
+        probabilities: `[n, class]`.
+        correlation: Consistency of each image's maps.
+        contrast: Standard deviation of each image's mask.
+        places: Where Grad-CAM of the top class lies; None unless that class is right and has boxes.
+        trivial: What trivial maps earn on the same images and classes.
+    """
+
+    probabilities: np.ndarray
+    correlation: np.ndarray
+    contrast: np.ndarray
+    places: list[Localisation | None]
+    trivial: list[dict[str, Localisation] | None]
+
+    @property
+    def top(self) -> np.ndarray:
+        """The top predicted class of each image."""
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+
+@dataclass
+class Verdicts:
+    """The test images, what every network said about them, and the pictures of a few."""
+
+    examples: list[Example] = field(default_factory=list)
+    labels: np.ndarray = field(default_factory=lambda: np.empty((0, 0), dtype=bool))
+    stages: dict[str, Judged] = field(default_factory=dict)
+    pictures: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Growing:
+    """The batches of one stage, before they are joined."""
+
+    loss: ConsistencyLoss
+    network: Network
+    probabilities: list[np.ndarray] = field(default_factory=list)
+    correlation: list[np.ndarray] = field(default_factory=list)
+    contrast: list[np.ndarray] = field(default_factory=list)
+    places: list[Localisation | None] = field(default_factory=list)
+    trivial: list[dict[str, Localisation] | None] = field(default_factory=list)
+
+    def joined(self) -> Judged:
+        return Judged(
+            np.concatenate(self.probabilities),
+            np.concatenate(self.correlation),
+            np.concatenate(self.contrast),
+            self.places,
+            self.trivial,
+        )
+
+
+def judge(
+    config: RunConfig,
+    image_set: ImageSet,
+    examples: Sequence[Example],
+    networks: Mapping[str, Network],
+    *,
+    size: int,
+    layer: str,
+    fabric: Fabric,
+    progress: Progress,
+    pictured: frozenset[str] = frozenset(),
+) -> Verdicts:
+    """Decode every test image once and ask all networks about it.
+
+    Args:
+        config: Of the run; its consistency settings measure every stage alike.
+        image_set: Where the images are read.
+        examples: The test images.
+        networks: By stage; on the fabric's device.
+        size: Side of the square input.
+        layer: The layer that Grad-CAM explains.
+        fabric: Device and precision.
+        progress: Told about every batch.
+        pictured: Names of the images whose maps are kept for the gallery.
+    """
+    growing = {
+        stage: _Growing(consistency_loss(config, network.module, layer), network)
+        for stage, network in networks.items()
+    }
+    verdicts = Verdicts()
+    labels = []
+    progress.begin("evaluation", len(examples))
+    batches = stream(
+        image_set,
+        examples,
+        size,
+        config.evaluation.batch_size,
+        config.data.on_bad_image,
+    )
+    for batch in batches:
+        labels.append(batch.labels.numpy().astype(bool))
+        verdicts.examples += batch.examples
+        verdicts.skipped += batch.skipped
+        verdicts.hashes.update(batch.hashes)
+        for stage, part in growing.items():
+            with fabric.autocast():
+                inputs = inputs_of(batch.pixels, part.network, fabric.device)
+                comparison = part.loss.compare(inputs)
+            _note(part, comparison, batch, size, multi_label=image_set.multi_label)
+            _picture(verdicts, stage, comparison, batch, pictured)
+        progress.advance({}, len(batch.examples) + len(batch.skipped))
+    progress.end()
+    verdicts.labels = np.concatenate(labels)
+    verdicts.stages = {stage: part.joined() for stage, part in growing.items()}
+    return verdicts
+
+
+def guided_activations(network: Network, size: int, device: torch.device) -> int:
+    """How many activations of the network the guided rule reaches."""
+    return count_guided(network.module, torch.zeros(1, 3, size, size, device=device))
+
+
+def _note(
+    part: _Growing, comparison: Comparison, batch: Decoded, size: int, *, multi_label: bool
+) -> None:
+    part.probabilities.append(squash_logits(comparison.logits, multi_label=multi_label))
+    part.correlation.append(_numbers(comparison.correlation))
+    part.contrast.append(_numbers(mask_contrast(comparison.mask)))
+    maps = _numbers(comparison.first)
+    classes = comparison.classes.tolist()
+    for attention, example, top in zip(maps, batch.examples, classes, strict=True):
+        boxes = example.boxes if top in example.labels else ()
+        part.places.append(localise(attention, boxes, top, size=size))
+        part.trivial.append(floors(boxes, top, size=size))
+
+
+def _picture(
+    verdicts: Verdicts,
+    stage: str,
+    comparison: Comparison,
+    batch: Decoded,
+    pictured: frozenset[str],
+) -> None:
+    maps = dict(
+        zip(MAPS, (comparison.first, comparison.guided, comparison.mask), strict=True)
+    )
+    for row, example in enumerate(batch.examples):
+        if example.name in pictured:
+            picture = verdicts.pictures.setdefault(example.name, {})
+            picture["image"] = batch.pixels[row].permute(1, 2, 0).numpy()
+            for name, values in maps.items():
+                picture[f"{stage}_{name}"] = _numbers(values[row])
+
+
+def _numbers(values: torch.Tensor) -> np.ndarray:
+    return values.detach().double().cpu().numpy()

@@ -1,0 +1,22 @@
+"""Who is told how a run goes: the command line draws bars or lines, a library call stays silent."""
+
+from collections.abc import Mapping
+
+
+class Progress:
+    """Says nothing; the base of every display."""
+
+    def note(self, text: str) -> None:
+        """Show a line that should be read."""
+
+    def begin(self, title: str, total: int) -> None:
+        """Start a piece of work of so many steps."""
+
+    def advance(self, values: Mapping[str, float], steps: int = 1) -> None:
+        """Take steps in the current piece of work, with the latest values."""
+
+    def milestone(self, text: str) -> None:
+        """Show the result of an epoch within the current piece of work."""
+
+    def end(self) -> None:
+        """Finish the current piece of work."""

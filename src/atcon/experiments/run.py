@@ -1,0 +1,287 @@
+"""The main job: train, fine-tune for consistency, run the control, evaluate, write the records."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+import atcon
+from atcon import records
+from atcon.attention import resolve_layer
+from atcon.data import Decoded, ImageSet, Split, few_shot_split, load, readable
+from atcon.errors import InputError
+from atcon.evaluation import fit_thresholds, predict
+from atcon.experiments import summary
+from atcon.experiments.config import RunConfig, dump_config
+from atcon.experiments.folder import RunFolder
+from atcon.experiments.gallery import draw_pictured, write_gallery
+from atcon.experiments.judge import Judged, Verdicts, guided_activations, judge
+from atcon.experiments.progress import Progress
+from atcon.experiments.sources import image_set_of, network_of
+from atcon.experiments.stages import (
+    Bench,
+    StageResult,
+    consistency_stage,
+    probabilities_of,
+    supervised_stage,
+)
+from atcon.models import Network, load_weights
+
+SUPERVISED, CONSISTENCY, UNIFORM = "supervised", "consistency", "uniform"
+
+
+def run(
+    config: RunConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run the whole pipeline into a folder and give its summary; the report is drawn from it.
+
+    Raises:
+        InputError: The configuration, the data, the weights or the folder is wrong.
+    """
+    began = time.perf_counter()
+    progress = progress or Progress()
+    folder = RunFolder(out)
+    image_set = image_set_of(config.data)
+    network = network_of(config, len(image_set.classes))
+    fabric = fabric_of(config)
+    split = _split(config, image_set)
+    folder.open(dump_config(config), resume=resume)
+    bench = _bench(config, folder, fabric, image_set, network, split, progress)
+    results = {SUPERVISED: supervised_stage(bench), CONSISTENCY: consistency_stage(bench)}
+    if config.controls.uniform:
+        results[UNIFORM] = consistency_stage(bench, UNIFORM)
+    test_began = time.perf_counter()
+    verdicts, thresholds = _judge_stages(bench, image_set, split, list(results))
+    _write_parts(bench, image_set, split, verdicts)
+    record = _summary(bench, image_set, split, results, verdicts, thresholds)
+    ended = time.perf_counter()
+    record["seconds"] = {
+        **{stage: result.seconds for stage, result in results.items()},
+        "evaluation": round(ended - test_began, 2),
+        "total": round(ended - began, 2),
+    }
+    records.write_json(folder.summary, record)
+    return record
+
+
+def fabric_of(config: RunConfig) -> Fabric:
+    """Set up the device and the precision.
+
+    Raises:
+        InputError: There is no such device here.
+    """
+    kind, _, index = config.device.partition(":")
+    try:
+        return Fabric(
+            accelerator=kind,
+            devices=[int(index)] if index else 1,
+            precision=config.precision,
+        )
+    except (ValueError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"device = {config.device!r} cannot be used here ({reason})") from error
+    except Exception as error:
+        if type(error).__name__ == "MisconfigurationException":
+            raise InputError(f"device = {config.device!r} is not available here") from error
+        raise
+
+
+def size_of(config: RunConfig, network: Network) -> int:
+    """Side of the square input."""
+    return config.data.image_size or network.input_size
+
+
+def _split(config: RunConfig, image_set: ImageSet) -> Split:
+    return few_shot_split(
+        image_set,
+        per_class=config.data.per_class,
+        validation_images=config.data.validation_images,
+        seed=config.seed,
+        test_images=config.data.test_images,
+        readable=readable(image_set) if config.data.on_bad_image == "skip" else None,
+    )
+
+
+def _bench(
+    config: RunConfig,
+    folder: RunFolder,
+    fabric: Fabric,
+    image_set: ImageSet,
+    network: Network,
+    split: Split,
+    progress: Progress,
+) -> Bench:
+    size = size_of(config, network)
+    train, validation = (
+        _decoded(image_set, part, size, config) for part in (split.train, split.validation)
+    )
+    hashes = {**train.hashes, **validation.hashes}
+    records.write_json(folder.split, split.to_record(hashes))
+    module = fabric.to_device(network.module)
+    layer, _ = resolve_layer(
+        module, config.model.layer, torch.zeros(1, 3, size, size, device=fabric.device)
+    )
+    for name, reason in split.skipped:
+        progress.note(f"skipped {name}: {reason}")
+    progress.note(
+        f"{len(train.examples)} training, {len(validation.examples)} validation, "
+        f"{len(split.test)} test images; {network.name}, Grad-CAM at {layer}"
+    )
+    return Bench(
+        config=config,
+        folder=folder,
+        fabric=fabric,
+        network=replace(network, module=module),
+        train=train,
+        validation=validation,
+        multi_label=image_set.multi_label,
+        layer=layer,
+        progress=progress,
+    )
+
+
+def _decoded(
+    image_set: ImageSet, examples: tuple[Any, ...], size: int, config: RunConfig
+) -> Decoded:
+    return load(image_set, examples, size, config.data.on_bad_image)
+
+
+def _judge_stages(
+    bench: Bench, image_set: ImageSet, split: Split, stages: list[str]
+) -> tuple[Verdicts, dict[str, Any]]:
+    """Evaluate every stage on the test images; fit its thresholds on the validation images."""
+    networks = {stage: stage_network(bench, image_set, stage) for stage in stages}
+    labels = bench.validation.labels.numpy().astype(bool)
+    thresholds = {
+        stage: fit_thresholds(
+            labels,
+            probabilities_of(
+                network,
+                bench.validation.pixels,
+                multi_label=image_set.multi_label,
+                fabric=bench.fabric,
+            ),
+        )
+        for stage, network in networks.items()
+    }
+    verdicts = judge(
+        bench.config,
+        image_set,
+        split.test,
+        networks,
+        size=size_of(bench.config, bench.network),
+        layer=bench.layer,
+        fabric=bench.fabric,
+        progress=bench.progress,
+        pictured=draw_pictured(split.test, bench.config.evaluation.gallery, bench.config.seed),
+    )
+    return verdicts, thresholds
+
+
+def stage_network(bench: Bench, image_set: ImageSet, stage: str) -> Network:
+    """Build the network again with the selected weights of a stage."""
+    network = network_of(bench.config, len(image_set.classes))
+    load_weights(network.module, bench.folder.weights(stage))
+    return replace(network, module=bench.fabric.to_device(network.module))
+
+
+def _write_parts(bench: Bench, image_set: ImageSet, split: Split, verdicts: Verdicts) -> None:
+    """Write predictions, localisation, the gallery, and the split with the test images' hashes."""
+    hashes = {**bench.train.hashes, **bench.validation.hashes, **verdicts.hashes}
+    full = replace(split, skipped=(*split.skipped, *verdicts.skipped))
+    records.write_json(bench.folder.split, full.to_record(hashes))
+    for stage, judged in verdicts.stages.items():
+        write_stage_tables(bench.folder.root, stage, judged, verdicts, image_set)
+    write_gallery(
+        bench.folder.root / "gallery",
+        verdicts,
+        image_set.classes,
+        multi_label=image_set.multi_label,
+    )
+
+
+def write_stage_tables(
+    root: Path, stage: str, judged: Judged, verdicts: Verdicts, image_set: ImageSet
+) -> None:
+    """Write `predictions/STAGE.csv` and `localisation/STAGE.csv`."""
+    classes = image_set.classes
+    predicted = predict(judged.probabilities, multi_label=image_set.multi_label)
+    said, placed = [], []
+    for row, example in enumerate(verdicts.examples):
+        top = int(judged.top[row])
+        chosen = [classes[index] for index in predicted[row].nonzero()[0]]
+        truth = [classes[index] for index in example.labels]
+        numbers = [f"{value:.6f}" for value in judged.probabilities[row]]
+        said.append([example.name, ";".join(truth), ";".join(chosen), *numbers])
+        place = judged.places[row]
+        where = ["", ""] if place is None else [f"{place.iou:.6f}", f"{place.epg:.6f}"]
+        agreement = [f"{judged.correlation[row]:.6f}", f"{judged.contrast[row]:.6f}"]
+        correct = int(top in example.labels)
+        placed.append([example.name, classes[top], correct, *where, *agreement])
+    columns = ["name", "labels", "predicted", *classes]
+    records.write_csv(root / "predictions" / f"{stage}.csv", columns, said)
+    columns = ["name", "class", "correct", "iou", "epg", "correlation", "mask_contrast"]
+    records.write_csv(root / "localisation" / f"{stage}.csv", columns, placed)
+
+
+def _summary(
+    bench: Bench,
+    image_set: ImageSet,
+    split: Split,
+    results: dict[str, StageResult],
+    verdicts: Verdicts,
+    thresholds: dict[str, Any],
+) -> dict[str, Any]:
+    config, classes = bench.config, image_set.classes
+    level = config.evaluation.level
+    weights = summary.weights_for(
+        len(verdicts.examples), config.evaluation.resamples, config.seed
+    )
+    scores = {
+        stage: summary.Scores(
+            judged, verdicts.labels, thresholds[stage], multi_label=image_set.multi_label
+        )
+        for stage, judged in verdicts.stages.items()
+    }
+    before, after = scores[SUPERVISED], scores[CONSISTENCY]
+    gain = summary.gain_record(after, before, weights, level)
+    controls = summary.control_record(after, before, scores.get(UNIFORM), weights, level)
+    ours = results[CONSISTENCY]
+    size = size_of(config, bench.network)
+    return {
+        "atcon": atcon.__version__,
+        "name": config.name,
+        "seed": config.seed,
+        "classes": list(classes),
+        "multi_label": image_set.multi_label,
+        "primary": "map",
+        "level": level,
+        "resamples": config.evaluation.resamples,
+        "counts": {
+            "train": len(bench.train.examples),
+            "validation": len(bench.validation.examples),
+            "test": len(verdicts.examples),
+            "skipped": len(split.skipped) + len(verdicts.skipped),
+        },
+        "model": {
+            "name": bench.network.name,
+            "layer": bench.layer,
+            "guided": guided_activations(bench.network, size, bench.fabric.device),
+        },
+        "stages": {
+            stage: {
+                **asdict(result),
+                "thresholds": [round(float(value), 6) for value in thresholds[stage]],
+                **summary.test_record(scores[stage], weights, level, classes),
+            }
+            for stage, result in results.items()
+        },
+        "gain": gain,
+        "controls": controls,
+        "floors": summary.floor_record(verdicts.stages[SUPERVISED]),
+        "verdict": summary.verdict_record(ours.kept, ours.epochs, gain, controls),
+    }
+

@@ -1,0 +1,57 @@
+"""From a configuration to a data set and a network."""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from atcon.data import ImageSet, digits, folder, voc
+from atcon.errors import InputError
+from atcon.experiments.config import DataConfig, RunConfig, data_path
+from atcon.models import Network, build
+
+SOURCE_WEIGHTS = "source"
+"""The name of the weights that ship with the package, for the embedded digits."""
+
+
+def image_set_of(config: DataConfig) -> ImageSet:
+    """Index the data set that a configuration names; no image is decoded.
+
+    Raises:
+        InputError: It is missing or malformed.
+    """
+    if config.name == "digits":
+        return digits()
+    if config.root is None:
+        raise InputError(f"data.root is missing: data.name={config.name} needs its folder")
+    if config.name == "voc":
+        root = Path(config.root) if config.download else data_path(config.root, "data.root")
+        return voc(
+            root,
+            classes=config.classes,
+            download=config.download,
+            on_bad_image=config.on_bad_image,
+        )
+    return folder(
+        data_path(config.root, "data.root"),
+        csv=config.csv,
+        boxes=config.boxes,
+        classes=config.classes,
+        on_bad_image=config.on_bad_image,
+    )
+
+
+def network_of(config: RunConfig, classes: int) -> Network:
+    """Build the network of a configuration with its starting weights.
+
+    Raises:
+        InputError: The name is unknown, or the weights are missing or do not fit.
+    """
+    name, weights = config.model.name, config.model.weights
+    if weights == SOURCE_WEIGHTS:
+        source = files("atcon.models") / "digits_source.safetensors"
+        with as_file(source) as path:
+            return build(name, classes=classes, weights=path, seed=config.seed)
+    if weights is not None and weights != "imagenet":
+        return build(
+            name, classes=classes, weights=data_path(weights, "model.weights"), seed=config.seed
+        )
+    return build(name, classes=classes, weights=weights, seed=config.seed)

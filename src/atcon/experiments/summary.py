@@ -1,0 +1,254 @@
+"""From what the networks said to numbers: metrics with intervals, gains, controls, the verdict."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from atcon.evaluation import (
+    Gain,
+    Metric,
+    average_precision,
+    bootstrap,
+    f1,
+    f1_per_class,
+    holm,
+    mean_average_precision,
+    paired_bootstrap,
+    point,
+    predict,
+    resample_weights,
+    weighted_mean,
+)
+from atcon.experiments.judge import Judged
+
+HEADLINE = ("f1", "map", "iou")
+PERCENT = 100.0
+UNSCALED = frozenset({"consistency", "mask_contrast"})
+CLEAR = 0.05
+
+
+class Scores:
+    """The metrics of one stage on the test images, each a function of sample weights."""
+
+    def __init__(
+        self, judged: Judged, labels: np.ndarray, thresholds: np.ndarray, *, multi_label: bool
+    ) -> None:
+        tuned = predict(judged.probabilities, multi_label=multi_label, thresholds=thresholds)
+        plain = predict(judged.probabilities, multi_label=multi_label)
+        self.labels, self.probabilities, self.plain = labels, judged.probabilities, plain
+        self.placed = np.array([place is not None for place in judged.places])
+        self.iou = np.array([0.0 if place is None else place.iou for place in judged.places])
+        self.metrics: dict[str, Metric] = {
+            "f1": f1(labels, plain),
+            "f1_tuned": f1(labels, tuned),
+            "map": mean_average_precision(labels, judged.probabilities),
+            "map_weighted": mean_average_precision(labels, judged.probabilities, "weighted"),
+            "iou": weighted_mean(self.iou, self.placed),
+            "iou_reference": self._placed(judged, "iou_reference"),
+            "epg": self._placed(judged, "epg"),
+            "consistency": weighted_mean(judged.correlation, np.ones(len(labels), dtype=bool)),
+            "mask_contrast": weighted_mean(judged.contrast, np.ones(len(labels), dtype=bool)),
+        }
+
+    def _placed(self, judged: Judged, key: str) -> Metric:
+        values = [0.0 if place is None else getattr(place, key) for place in judged.places]
+        return weighted_mean(np.array(values), self.placed)
+
+    def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, float | int | None]]:
+        """F1, average precision and number of test images of every class."""
+        count = len(self.labels)
+        scores = point(f1_per_class(self.labels, self.plain), count)
+        precisions = point(average_precision(self.labels, self.probabilities), count)
+        return {
+            name: {
+                "f1": _scaled("f1", float(scores[index])),
+                "ap": _scaled("ap", float(precisions[index])),
+                "count": int(self.labels[:, index].sum()),
+            }
+            for index, name in enumerate(classes)
+        }
+
+
+def test_record(
+    scores: Scores, weights: np.ndarray, level: float, classes: Sequence[str]
+) -> dict[str, Any]:
+    """The `test`, `intervals` and `per_class` of one stage."""
+    test: dict[str, float | None] = {}
+    intervals: dict[str, list[float | None] | None] = {}
+    for name, metric in scores.metrics.items():
+        found = bootstrap(metric, weights, level=level)
+        test[name] = None if found is None else _scaled(name, found.value)
+        intervals[name] = (
+            None if found is None else [_scaled(name, found.low), _scaled(name, found.high)]
+        )
+    return {"test": test, "intervals": intervals, "per_class": scores.per_class(classes)}
+
+
+def gain_record(
+    after: Scores, before: Scores, weights: np.ndarray, level: float
+) -> dict[str, Any]:
+    """`after - before` for every metric, paired over the test images."""
+    names = [name for name in after.metrics if name not in {"iou_reference", "mask_contrast"}]
+    gains = {
+        name: paired_bootstrap(after.metrics[name], before.metrics[name], weights, level=level)
+        for name in names
+    }
+    common = after.placed & before.placed
+    gains["iou_common"] = paired_bootstrap(
+        weighted_mean(after.iou, common), weighted_mean(before.iou, common), weights, level=level
+    )
+    return {name: _gain(name, gain) for name, gain in gains.items()}
+
+
+def control_record(
+    ours: Scores, start: Scores, control: Scores | None, weights: np.ndarray, level: float
+) -> dict[str, Any]:
+    """Both controls: their own gain over the start, and ours minus theirs."""
+    tuned, plain = start.metrics["f1_tuned"], start.metrics["f1"]
+    calibration = {
+        "gain": {"f1": _gain("f1", paired_bootstrap(tuned, plain, weights, level=level))},
+        "difference": {
+            "f1": _gain("f1", paired_bootstrap(ours.metrics["f1"], tuned, weights, level=level))
+        },
+    }
+    if control is None:
+        return {"calibration": calibration}
+    return {
+        "uniform": {
+            "gain": _headline(control, start, weights, level),
+            "difference": _headline(ours, control, weights, level),
+        },
+        "calibration": calibration,
+    }
+
+
+def floor_record(judged: Judged) -> dict[str, dict[str, float | None]]:
+    """What maps that never look at the image earn on the true positives of a stage."""
+    known = [entry for entry in judged.trivial if entry is not None]
+    names = known[0] if known else ()
+    return {
+        name: {
+            key: _scaled(key, float(np.mean([getattr(entry[name], key) for entry in known])))
+            for key in ("iou", "epg")
+        }
+        for name in names
+    }
+
+
+def verdict_record(
+    kept: bool, epochs: int, gain: Mapping[str, Any], controls: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Say in one sentence whether consistency helped, from Holm-corrected tests.
+
+    It helps where F1, mAP or IoU rises clearly, none falls clearly, and the rise is clearly above
+    that of every control that was run.
+    """
+    if not kept:
+        return {
+            "outcome": "not_kept",
+            "sentence": "Not kept: no epoch of fine-tuning was as good on validation as its start, "
+            "so the supervised model stays.",
+            "reasons": [f"{epochs} epochs were tried; test results are those of the start."],
+        }
+    changes = {name: gain[name] for name in HEADLINE if gain.get(name) is not None}
+    adjusted = holm([change["p"] for change in changes.values()])
+    clear = {
+        name: change["value"]
+        for (name, change), p in zip(changes.items(), adjusted, strict=True)
+        if p < CLEAR
+    }
+    up = [name for name, value in clear.items() if value > 0]
+    down = [name for name, value in clear.items() if value < 0]
+    beaten = [name for name in up if _beats_controls(name, controls)]
+    outcome = _outcome(up, down, beaten)
+    listed = ", ".join(_say(name, change) for name, change in changes.items())
+    return {
+        "outcome": outcome,
+        "sentence": f"{_SENTENCES[outcome]} {listed}.",
+        "reasons": _reasons(up, down, beaten, controls),
+    }
+
+
+_SENTENCES = {
+    "helps": "Consistency fine-tuning helped on these test images, beyond both controls:",
+    "control_explains": "The model improved, but a control explains it as well as consistency:",
+    "no_difference": "No clear difference on these test images:",
+    "harms": "Consistency fine-tuning did harm on these test images:",
+    "mixed": "Mixed result, something rose and something fell:",
+}
+_NAMES = {"f1": "F1", "map": "mAP", "iou": "IoU"}
+
+
+def _outcome(up: list[str], down: list[str], beaten: list[str]) -> str:
+    if up and down:
+        return "mixed"
+    if down:
+        return "harms"
+    if not up:
+        return "no_difference"
+    return "helps" if beaten else "control_explains"
+
+
+def _reasons(
+    up: list[str], down: list[str], beaten: list[str], controls: Mapping[str, Any]
+) -> list[str]:
+    reasons = [
+        f"{_NAMES[name]} {way} clearly (Holm-corrected p < {CLEAR})"
+        for names, way in ((up, "rose"), (down, "fell"))
+        for name in names
+    ]
+    unbeaten = [_NAMES[name] for name in up if name not in beaten]
+    if unbeaten:
+        reasons.append(f"{', '.join(unbeaten)}: not clearly above every control")
+    if "uniform" not in controls:
+        reasons.append("the control with a uniform mask was not run")
+    reasons.append("one training run on one split; test images are what the intervals cover")
+    return reasons
+
+
+def _beats_controls(name: str, controls: Mapping[str, Any]) -> bool:
+    """Whether ours is clearly above every control that speaks about this metric; needs uniform."""
+    if "uniform" not in controls:
+        return False
+    differences = [control["difference"].get(name) for control in controls.values()]
+    return all(d["value"] > 0 and d["p"] < CLEAR for d in differences if d is not None)
+
+
+def _say(name: str, change: Mapping[str, float]) -> str:
+    interval = f"{change['low']:+.1f} to {change['high']:+.1f}"
+    return f"{_NAMES[name]} {change['value']:+.1f} points ({interval})"
+
+
+def _headline(
+    after: Scores, before: Scores, weights: np.ndarray, level: float
+) -> dict[str, Any]:
+    return {
+        name: _gain(
+            name,
+            paired_bootstrap(after.metrics[name], before.metrics[name], weights, level=level),
+        )
+        for name in HEADLINE
+    }
+
+
+def _gain(name: str, gain: Gain | None) -> dict[str, Any] | None:
+    if gain is None:
+        return None
+    scaled = {key: _scaled(name, value) for key, value in asdict(gain).items() if key != "p"}
+    return {**scaled, "p": round(gain.p, 5)}
+
+
+def _scaled(name: str, value: float) -> float | None:
+    if math.isnan(value):
+        return None
+    if name in UNSCALED:
+        return round(value, 5)
+    return round(PERCENT * value, 3)
+
+
+def weights_for(count: int, resamples: int, seed: int) -> np.ndarray:
+    """The resamples that every metric and every gain of a run share."""
+    return resample_weights(count, resamples, seed=np.random.default_rng([seed, 2]))

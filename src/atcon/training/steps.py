@@ -1,0 +1,124 @@
+"""Steps: what a batch is asked for. A strategy is a schedule of steps; one loop serves all."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from atcon.attention import logits_of
+from atcon.consistency import ConsistencyLoss
+from atcon.types import Images
+
+BatchNormPolicy = Literal["frozen", "batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Normalised images with their labels and names.
+
+    Attributes:
+        images: `[batch, channel, *grid]`.
+        labels: `[batch, class]`, 0 or 1; a consistency step does not look at them.
+        names: One per image, for messages.
+    """
+
+    images: Images
+    labels: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The loss of a step, with its graph, and what is worth logging beside it."""
+
+    loss: Tensor
+    logged: Mapping[str, float]
+
+
+Step = Callable[[Batch], Outcome]
+Schedule = Callable[[int], Iterable[tuple[Step, Batch]]]
+
+
+class SupervisedLoss(nn.Module):
+    """Cross-entropy of the labels: binary per class for multi-label data, else categorical.
+
+    Attributes:
+        batch_norm: "frozen" keeps BatchNorm's running statistics as they are, the safe choice for
+            batches of a few images; "batch" trains with the statistics of each batch.
+    """
+
+    def __init__(self, model: nn.Module, *, multi_label: bool, batch_norm: BatchNormPolicy) -> None:
+        super().__init__()
+        self.model = model
+        self.multi_label = multi_label
+        self.batch_norm = batch_norm
+
+    def forward(self, images: Images, labels: Tensor) -> Tensor:
+        """Give the mean loss of a batch; the model is left in training mode."""
+        self.model.train()
+        if self.batch_norm == "frozen":
+            freeze_batch_norm(self.model)
+        logits = logits_of(self.model(images))
+        if self.multi_label:
+            return functional.binary_cross_entropy_with_logits(logits, labels)
+        return functional.cross_entropy(logits, labels.argmax(dim=1))
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Put every BatchNorm layer in evaluation mode: running statistics are used, not updated."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def supervised_step(loss: nn.Module) -> Step:
+    """A step on the labels; `loss` is a `SupervisedLoss`, possibly wrapped by Fabric."""
+
+    def step(batch: Batch) -> Outcome:
+        return Outcome(loss(batch.images, batch.labels), {})
+
+    return step
+
+
+def consistency_step(loss: nn.Module, details: ConsistencyLoss) -> Step:
+    """A step on the maps; `loss` is `details`, possibly wrapped by Fabric."""
+
+    def step(batch: Batch) -> Outcome:
+        value = loss(batch.images)
+        if details.details is None:
+            raise RuntimeError("a consistency loss that ran has details")
+        seen = details.details
+        return Outcome(
+            value,
+            {
+                "correlation": float(seen.correlation.mean()),
+                "mask_contrast": float(seen.mask_contrast.mean()),
+                "entropy": float(seen.entropy.mean()),
+                "between_images": seen.between_images,
+            },
+        )
+
+    return step
+
+
+def every_batch(step: Step, batches: Callable[[int], Iterable[Batch]]) -> Schedule:
+    """The schedule of a stage that asks the same of every batch (supervised, fine-tuning)."""
+    return lambda epoch: ((step, batch) for batch in batches(epoch))
+
+
+def seed_of(seed: int, *parts: str | int) -> int:
+    """Derive a seed for one purpose, so that an epoch can be repeated without the ones before."""
+    text = "/".join(map(str, (seed, *parts)))
+    value = 1469598103934665603
+    for byte in text.encode():
+        value = ((value ^ byte) * 1099511628211) % 2**64
+    return value % 2**63
+
+
+def generator_of(seed: int, *parts: str | int) -> torch.Generator:
+    """A generator for one purpose, derived from the run's seed."""
+    return torch.Generator().manual_seed(seed_of(seed, *parts))
