@@ -1,0 +1,131 @@
+"""Percentile bootstrap over samples, or over whole patients; paired for a gain."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from atcon.errors import InputError
+from atcon.evaluation.metric import Metric, Values, Weights, point
+
+_CHUNK = 2**19
+"""Weights handed to a metric at once: its intermediate arrays stay in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value between the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A difference between the ends of its interval, with a two-sided p-value."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def resample_weights(
+    samples: int,
+    resamples: int = 1000,
+    *,
+    seed: int | np.random.Generator,
+    groups: ArrayLike | None = None,
+) -> Weights:
+    """Count how often each sample is drawn in each resample, `[resamples, samples]`.
+
+    Args:
+        samples: How many samples there are.
+        resamples: How many times to draw.
+        seed: A seed or a generator; the same seed gives the same counts.
+        groups: One name per sample (a patient, a video); whole groups are then drawn.
+
+    Raises:
+        InputError: There is nothing to draw, or `groups` does not name every sample once.
+    """
+    if samples < 1 or resamples < 1:
+        raise InputError(f"cannot draw {resamples} resamples of {samples} samples: need at least 1")
+    if groups is None:
+        generator = np.random.default_rng(seed)
+        counts = np.empty((resamples, samples), dtype=np.float32)
+        for row in counts:
+            row[:] = np.bincount(generator.integers(samples, size=samples), minlength=samples)
+        return counts
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    if index.shape != (samples,):
+        raise InputError(
+            f"groups have shape {index.shape}, expected one name per sample ({samples})"
+        )
+    return resample_weights(len(names), resamples, seed=seed)[:, index]
+
+
+def tails(level: float) -> tuple[float, float]:
+    """Probabilities at the two ends of a central interval.
+
+    Raises:
+        InputError: `level` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level {level} is no coverage: give a fraction such as 0.95")
+    return (1 - level) / 2, (1 + level) / 2
+
+
+def bootstrap(metric: Metric, weights: Weights, *, level: float = 0.95) -> Interval | None:
+    """Percentile interval of `metric`.
+
+    Args:
+        metric: A function of sample weights.
+        weights: What `resample_weights` gave.
+        level: Coverage of the interval.
+
+    Returns:
+        The interval over the resamples in which the metric is defined, or None where the metric is
+        not defined on the samples themselves (or on none of the resamples).
+    """
+    drawn = _resampled(metric, weights)
+    return None if drawn is None else Interval(drawn.value, *_percentiles(drawn.values, level))
+
+
+def paired_bootstrap(
+    after: Metric, before: Metric, weights: Weights, *, level: float = 0.95
+) -> Gain | None:
+    r"""Percentile interval of `after - before` on the same resamples, and its p-value.
+
+    $p = \min(1, 2 (1 + \min(\#\{d \le 0\}, \#\{d \ge 0\})) / (R + 1))$ over the R resamples in
+    which both metrics are defined; it is never 0.
+
+    Returns:
+        None where either metric is not defined on the samples themselves.
+    """
+    drawn = _resampled(lambda rows: after(rows) - before(rows), weights)
+    if drawn is None:
+        return None
+    tail = min((drawn.values <= 0).sum(), (drawn.values >= 0).sum())
+    p = min(1.0, 2.0 * (1 + int(tail)) / (len(drawn.values) + 1))
+    return Gain(drawn.value, *_percentiles(drawn.values, level), p)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resampled:
+    value: float
+    values: Values
+
+
+def _resampled(metric: Callable[[Weights], Values], weights: Weights) -> _Resampled | None:
+    value = float(point(metric, weights.shape[1]))
+    parts = np.array_split(weights, min(len(weights), -(-weights.size // _CHUNK)))
+    values = np.concatenate([metric(rows) for rows in parts])
+    values = values[~np.isnan(values)]
+    return None if np.isnan(value) or not len(values) else _Resampled(value, values)
+
+
+def _percentiles(values: Values, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, tails(level))
+    return float(low), float(high)
