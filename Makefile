@@ -1,0 +1,57 @@
+# Every target does its own set-up: a virtual environment in .venv, made once and brought up to
+# date when pyproject.toml changes. `make demo` and `make test` are all that a newcomer needs.
+
+PYTHON ?= python3
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
+BIN := .venv/bin
+WHEEL_ENV := build/wheel-env
+
+.PHONY: demo test lint format types realdata browser slow wheel clean
+
+demo: .venv/.runtime
+	$(BIN)/atcon demo $(ARGS)
+
+test: .venv/.development
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/.development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: .venv/.development
+	$(BIN)/mypy
+
+realdata browser slow: .venv/.development
+	$(BIN)/python -m pytest -m $@ $(ARGS)
+
+# The wheel comes from the source archive, goes into an environment of its own, and works there.
+wheel: .venv/.development
+	rm -rf dist $(WHEEL_ENV)
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv $(WHEEL_ENV)
+	$(WHEEL_ENV)/bin/python $(PIP_INSTALL) dist/atcon-*.whl
+	.ci/use-wheel $(WHEEL_ENV)/bin
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' || { \
+	  echo "atcon needs Python 3.11 or newer, but $(PYTHON) is not:" \
+	    "$$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.12 ..." >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.runtime: pyproject.toml | .venv/bin/python
+	@echo "Installing atcon and PyTorch into .venv (a few minutes, once)"
+	$(BIN)/python $(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/.development: pyproject.toml | .venv/bin/python
+	@echo "Installing atcon, PyTorch and the development tools into .venv (a few minutes, once)"
+	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ .venv/.runtime
