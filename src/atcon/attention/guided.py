@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 
 class GuidedRule:
@@ -100,23 +99,17 @@ _ACTIVATIONS: dict[Any, Callable[..., tuple[Tensor, float, bool] | None]] = {
 """Every way to call a ReLU, mapped to (input, upper bound, in-place); None: not a ReLU."""
 
 
-class GuidedMode(TorchFunctionMode):
-    """While it is entered, every ReLU of a forward pass obeys `rule`; its value is unchanged."""
-
-    def __init__(self, rule: GuidedRule) -> None:
-        super().__init__()
-        self.rule = rule
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        activation = _ACTIVATIONS.get(func)
-        if activation is not None:
-            kwargs = {("x" if key == "input" else key): value for key, value in kwargs.items()}
-            relu = activation(*args, **kwargs)
-            if relu is not None:
-                self.rule.guided += 1
-                x, upper, inplace = relu
-                return _ClippedReLU.apply(x, upper, inplace, self.rule)
-        return func(*args, **kwargs)
+def guided_activation(
+    rule: GuidedRule, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor | None:
+    """Call a ReLU so that it obeys `rule`; its value is unchanged. None: not a ReLU."""
+    activation = _ACTIVATIONS.get(function)
+    if activation is None:
+        return None
+    named = {("x" if key == "input" else key): value for key, value in kwargs.items()}
+    relu = activation(*args, **named)
+    if relu is None:
+        return None
+    rule.guided += 1
+    x, upper, inplace = relu
+    return _ClippedReLU.apply(x, upper, inplace, rule)

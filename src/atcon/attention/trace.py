@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from atcon.attention.borrow import borrowed
-from atcon.attention.guided import GuidedMode, GuidedRule
+from atcon.attention.convolution import CONVOLUTIONS, grouped_convolution
+from atcon.attention.guided import GuidedRule, guided_activation
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Logits
 
@@ -54,7 +56,7 @@ def trace(model: nn.Module, images: Images, layer: nn.Module | None = None) -> T
                 images = images.clone()
             if not images.requires_grad:
                 images = images.detach().requires_grad_()
-            with GuidedMode(rule):
+            with _Traced(rule):
                 logits = logits_of(model(images))
     finally:
         if hook is not None:
@@ -64,6 +66,24 @@ def trace(model: nn.Module, images: Images, layer: nn.Module | None = None) -> T
     if len(logits) != len(images):
         raise InputError(f"{len(images)} images gave {len(logits)} rows of logits")
     return Trace(images, kept[0] if kept else None, logits, rule)
+
+
+class _Traced(TorchFunctionMode):
+    """While entered, every ReLU obeys the rule and grouped convolutions differentiate fast."""
+
+    def __init__(self, rule: GuidedRule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = guided_activation(self.rule, func, args, kwargs)
+        if result is None and func in CONVOLUTIONS:
+            named = {("x" if key == "input" else key): value for key, value in kwargs.items()}
+            result = grouped_convolution(self.rule, *args, **named)
+        return func(*args, **kwargs) if result is None else result
 
 
 def logits_of(output: Any) -> Logits:
