@@ -16,9 +16,14 @@ from atcon.errors import InputError
 from atcon.models import digits_resnet
 from atcon.models.weights import State
 
-# transform_input: torchvision's files of these two expect it, and only so do mean and std hold
+# What torchvision changes about a network when it loads the default weights: only so do the mean,
+# the std and the input size of those weights hold. Auxiliary logits are for training from scratch.
 _INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": True}
-_OPTIONS: dict[str, dict[str, bool]] = {"inception_v3": _INCEPTION, "googlenet": _INCEPTION}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "inception_v3": _INCEPTION,
+    "googlenet": _INCEPTION,
+    "vit_h_14": {"image_size": 518},
+}
 _WELL_KNOWN = (
     *("digits_resnet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),

@@ -185,3 +185,15 @@ def test_a_factory_that_gives_no_network_is_wrong_input(
 def test_a_network_needs_a_class() -> None:
     with pytest.raises(InputError, match="at least one class, not 0"):
         build("digits_resnet", classes=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_every_listed_network_is_silenced_by_its_head_alone(name: str) -> None:
+    network = build(name, classes=7)
+    module = network.module.eval()
+    image = torch.rand(1, 3, network.input_size, network.input_size)
+    with torch.no_grad():
+        for parameter in module.get_submodule(network.head).parameters():
+            parameter.zero_()
+        assert torch.equal(module(image), torch.zeros(1, 7))
