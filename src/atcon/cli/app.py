@@ -1,0 +1,42 @@
+"""The list of commands; each has its own file."""
+
+from typing import Annotated
+
+import typer
+
+from atcon import __version__
+from atcon.cli import attend, configs, demo, evaluate, report, run
+
+app = typer.Typer(
+    name="atcon",
+    help="Attention consistency for vision models: train, fine-tune without labels, and see "
+    "whether it helped.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"atcon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("evaluate")(evaluate.evaluate)
+app.command("attend")(attend.attend)
+app.command("report")(report.report)
+app.command("list")(configs.list_configs)
+app.command("show")(configs.show)
+app.command("copy")(configs.copy)

@@ -1,0 +1,131 @@
+"""How progress and results look: bars on a terminal, plain lines in a log, silence on request."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from atcon.experiments.progress import Progress
+
+_ROWS = (
+    ("f1", "F1"),
+    ("f1_tuned", "F1, thresholds fitted on validation"),
+    ("map", "mAP"),
+    ("iou", "IoU of Grad-CAM with the boxes"),
+    ("epg", "energy inside the boxes"),
+    ("consistency", "consistency of the maps"),
+)
+_SHOWN = {"loss": "loss", "correlation": "consistency", "mask_contrast": "mask contrast"}
+
+
+def progress_for(*, quiet: bool) -> Progress:
+    """Choose a display for this terminal."""
+    if quiet:
+        return Progress()
+    return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+class LineProgress(Progress):
+    """One plain line per epoch on standard error."""
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    milestone = note
+
+    def begin(self, title: str, total: int) -> None:
+        """Print what starts."""
+        self.note(f"{title}: {total} {'images' if title == 'evaluation' else 'steps'}")
+
+
+class BarProgress(Progress):
+    """A bar with the loss, the consistency, the mask contrast and the time left."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bars: Bars | None = None
+        self.task: TaskID | None = None
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(escape(text), highlight=False)
+
+    def begin(self, title: str, total: int) -> None:
+        """Draw a new bar."""
+        self.bars = Bars(
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[values]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.bars.start()
+        self.task = self.bars.add_task(title, total=total, values="")
+
+    def advance(self, values: Mapping[str, float], steps: int = 1) -> None:
+        """Move the bar."""
+        if self.bars is not None and self.task is not None:
+            text = "  ".join(
+                f"{name} {values[key]:.3f}" for key, name in _SHOWN.items() if key in values
+            )
+            self.bars.update(self.task, advance=steps, values=text)
+
+    def milestone(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.note(text)
+
+    def end(self) -> None:
+        """Leave the finished bar on the screen."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+
+def show_summary(summary: Mapping[str, Any], report: Path | None) -> None:
+    """Print the result of a run as a table with intervals, the verdict and where the report is."""
+    console = Console()
+    before, after = (summary["stages"][stage] for stage in ("supervised", "consistency"))
+    table = Table(title=f"{summary['counts']['test']} test images, 95 % intervals over them")
+    for column in ("", "supervised", "after consistency", "gain", "p"):
+        table.add_column(column, justify="left" if not column else "right")
+    for key, name in _ROWS:
+        gain = summary["gain"].get(key)
+        if gain is not None:
+            table.add_row(
+                name, _with_interval(before, key), _with_interval(after, key), *_change(gain, key)
+            )
+    console.print(table)
+    for name, control in summary["controls"].items():
+        gains = {key: gain for key, gain in control["gain"].items() if gain is not None}
+        text = ", ".join(f"{key} {gain['value']:+.1f}" for key, gain in gains.items())
+        console.print(f"control, {name}: {text}", highlight=False)
+    epoch = after["epoch"]
+    kept = f"epoch {epoch} of {after['epochs']}" if after["kept"] else "the start"
+    console.print(f"kept: {kept} of fine-tuning; Grad-CAM at {escape(summary['model']['layer'])}")
+    console.print(f"[bold]{escape(summary['verdict']['sentence'])}[/bold]", highlight=False)
+    if report is not None:
+        console.print(f"report: {escape(str(report))}", highlight=False, soft_wrap=True)
+
+
+def _with_interval(stage: Mapping[str, Any], key: str) -> str:
+    value, interval = stage["test"][key], stage["intervals"][key]
+    if value is None or interval is None:
+        return "–"
+    digits = 3 if key == "consistency" else 1
+    low, high = interval
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _change(gain: Mapping[str, float], key: str) -> tuple[str, str]:
+    digits = 3 if key == "consistency" else 1
+    interval = f"{gain['low']:+.{digits}f} to {gain['high']:+.{digits}f}"
+    return f"{gain['value']:+.{digits}f} ({interval})", f"{gain['p']:.3f}"

@@ -1,0 +1,57 @@
+"""`atcon run CONFIG`: the main job."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atcon.cli import options
+
+
+def run(
+    config: Annotated[str, typer.Argument(help="A shipped name (see atcon list) or a YAML file.")],
+    sets: options.Sets = None,
+    out: options.Out = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    resume: options.Resume = False,
+) -> None:
+    """Train, fine-tune for consistency without labels, evaluate both, and write the report."""
+    overrides = options.overrides(sets, seed, device, precision)
+    execute(config, overrides, out, quiet=quiet, as_json=as_json, resume=resume)
+
+
+def execute(
+    source: str,
+    overrides: list[str],
+    out: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+    resume: bool,
+) -> None:
+    """Run a configuration, draw its report and show the result."""
+    from atcon.experiments.config import load_config  # noqa: PLC0415
+
+    config = load_config(source, overrides)
+    folder = out or options.default_out(config.name)
+
+    from atcon.cli.display import progress_for, show_summary  # noqa: PLC0415
+    from atcon.experiments.run import run as run_pipeline  # noqa: PLC0415
+    from atcon.report import write_report  # noqa: PLC0415
+
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        summary = run_pipeline(config, folder, resume=resume, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo(f"\natcon: stopped; continue with --resume --out {folder}", err=True)
+        raise typer.Exit(130) from None
+    report = write_report(folder)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        show_summary(summary, report)

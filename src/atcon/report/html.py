@@ -1,0 +1,82 @@
+"""The page: records in, one self-contained HTML file out."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from atcon.records import write_text
+from atcon.report import facts, figures, gallery, tables
+from atcon.report.inputs import OUTCOMES, Run, dig, dig_list, dig_number, read_run
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(run: Path) -> Path:
+    """Draw the records of a run as `run/report.html` and return its path.
+
+    Raises:
+        InputError: The summary is missing, or a record is not in the known format.
+    """
+    run = Path(run)
+    target = run / "report.html"
+    write_text(target, render(read_run(run)))
+    return target
+
+
+def render(run: Run) -> str:
+    """Return the page; equal records give equal text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("report.html.j2").render(**_context(run))
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _context(run: Run) -> dict[str, Any]:
+    summary = run.summary
+    script = _asset("report.js")
+    return {
+        "name": str(dig(summary, "name") or run.folder.name),
+        "classes": [str(name) for name in dig_list(summary, "classes")],
+        "outcome": dig(summary, "verdict", "outcome"),
+        "badge": OUTCOMES[dig(summary, "verdict", "outcome")],
+        "sentence": str(dig(summary, "verdict", "sentence")),
+        "reasons": [str(reason) for reason in dig_list(summary, "verdict", "reasons")],
+        "level": f"{100 * (dig_number(summary, 'level') or 0.95):.0f} %",
+        "resamples": dig_number(summary, "resamples"),
+        "version": dig(summary, "atcon"),
+        "seed": dig(summary, "seed"),
+        "facts": facts.facts(run),
+        "key_figures": tables.key_figures(summary),
+        "metrics": tables.metric_rows(summary),
+        "gains": figures.gain_plot(summary),
+        "controls": tables.control_rows(summary),
+        "floors": tables.floor_rows(summary),
+        "per_class": tables.class_rows(summary),
+        "curves": figures.curves(run),
+        "scatter": figures.scatter(run),
+        "cards": gallery.cards(run),
+        "skipped": facts.skipped(run.split),
+        "config": run.config,
+        "machine": facts.machine(run.environment),
+        "style": Markup(_asset("report.css")),  # noqa: S704 - our own file
+        "script": Markup(script),  # noqa: S704 - our own file
+        "script_hash": _digest(script),
+    }
+
+
+def _asset(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """Return what the page's policy needs to let this script, and no other, run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

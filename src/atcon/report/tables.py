@@ -1,0 +1,216 @@
+"""The rows of the report's tables."""
+
+from dataclasses import dataclass
+
+from atcon.report.formats import UNDEFINED, Estimate, decimal, estimate, plain, probability, span
+from atcon.report.inputs import STAGES, Record, dig, dig_list, dig_number
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity: its key in the records, its name, and one sentence for the reader."""
+
+    key: str
+    label: str
+    meaning: str
+    digits: int = 1
+
+
+METRICS = (
+    Metric(
+        "map",
+        "Mean average precision",
+        "How well the network ranks images that show a class above images that do not; "
+        "100 is perfect. The primary measure.",
+    ),
+    Metric(
+        "map_weighted",
+        "… weighted by class size",
+        "The same, where a class counts by its number of test images.",
+    ),
+    Metric(
+        "f1",
+        "F1 at threshold 0.5",
+        "The balance of missed and false findings, averaged over the classes; 100 is perfect.",
+    ),
+    Metric(
+        "f1_tuned",
+        "F1, thresholds fitted",
+        "The same, with each class's decision threshold fitted on the validation images.",
+    ),
+    Metric(
+        "iou",
+        "Overlap with the boxes (IoU)",
+        "Shared area of the hot half of the Grad-CAM map and the boxes that people drew, "
+        "relative to their joint area; 100 is perfect.",
+    ),
+    Metric(
+        "iou_common",
+        "IoU, images both get right",
+        "The same, only on images that the network gets right both before and after.",
+    ),
+    Metric(
+        "iou_reference",
+        "IoU, reference rule",
+        "The same with the published code's threshold, which switches on nearly half of any image.",
+    ),
+    Metric(
+        "epg",
+        "Energy in the boxes (EPG)",
+        "How much of the positive part of the map lies inside the boxes; 100 is all of it.",
+    ),
+    Metric(
+        "consistency",
+        "Consistency",
+        "How well two explanations of the same decision agree, from −1 to 1: the correlation of "
+        "Grad-CAM before and after the image is dimmed by the Guided Backpropagation mask.",
+        digits=3,
+    ),
+    Metric(
+        "mask_contrast",
+        "Mask contrast",
+        "How much the mask differs between places; near 0 it merely dims the whole image.",
+        digits=3,
+    ),
+)
+BY_KEY = {metric.key: metric for metric in METRICS}
+CONTROLS = {
+    "uniform": "Uniform mask",
+    "calibration": "Calibration only",
+}
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One line of the table of test metrics."""
+
+    metric: Metric
+    before: Estimate
+    after: Estimate
+    control: Estimate
+    gain: Estimate
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """One metric under one control: what the control gains and what ours gains beyond it."""
+
+    control: str
+    metric: Metric
+    gain: Estimate
+    difference: Estimate
+    reading: str
+
+
+@dataclass(frozen=True)
+class FloorRow:
+    """A map, trained or trivial, and how well it finds the boxes."""
+
+    name: str
+    iou: Estimate
+    epg: Estimate
+    trivial: bool
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: its number of test images, F1 and average precision before and after."""
+
+    name: str
+    count: Estimate
+    f1: tuple[Estimate, Estimate, Estimate]
+    ap: tuple[Estimate, Estimate, Estimate]
+
+
+def gain_of(record: object, metric: Metric) -> Estimate:
+    """Return a `GAIN` record `{value, low, high, p}` as an estimate."""
+    value, low, high, p = (dig_number(record, key) for key in ("value", "low", "high", "p"))
+    if value is None:
+        return plain(None)
+    text = decimal(value, metric.digits, signed=True)
+    interval = span(low, high, metric.digits, signed=True)
+    return Estimate(value, text, low, high, interval, p, probability(p) if p is not None else "")
+
+
+def tested(summary: Record, stage: str, metric: Metric) -> Estimate:
+    """Return one test metric of one stage with its interval."""
+    record = dig(summary, "stages", stage)
+    interval = dig(record, "intervals", metric.key)
+    where = f"stages.{stage}.intervals.{metric.key}"
+    return estimate(dig_number(record, "test", metric.key), interval, metric.digits, where)
+
+
+def metric_rows(summary: Record) -> list[MetricRow]:
+    """Return the test metrics before, after and of the control; undefined ones are left out."""
+    rows = []
+    for metric in METRICS:
+        before, after, control = (tested(summary, stage, metric) for stage in STAGES)
+        gain = gain_of(dig(summary, "gain", metric.key), metric)
+        if any(cell.value is not None for cell in (before, after, control, gain)):
+            rows.append(MetricRow(metric, before, after, control, gain))
+    return rows
+
+
+def control_rows(summary: Record) -> list[ControlRow]:
+    """Return what each control gains and how much more ours does."""
+    rows = []
+    for control, label in CONTROLS.items():
+        record = dig(summary, "controls", control)
+        for metric in METRICS:
+            gain = gain_of(dig(record, "gain", metric.key), metric)
+            difference = gain_of(dig(record, "difference", metric.key), metric)
+            if gain.value is not None or difference.value is not None:
+                rows.append(ControlRow(label, metric, gain, difference, _reading(difference)))
+    return rows
+
+
+def _reading(difference: Estimate) -> str:
+    if not difference.bounded:
+        return UNDEFINED
+    return {
+        "up": "Ours gains more than the control.",
+        "down": "The control gains more than ours.",
+        "level": "Not distinguishable from the control.",
+    }[difference.direction]
+
+
+def floor_rows(summary: Record) -> list[FloorRow]:
+    """Return IoU and EPG of the trained maps above those of the trivial ones."""
+    iou, epg = BY_KEY["iou"], BY_KEY["epg"]
+    rows = []
+    for stage, label in STAGES.items():
+        cells = tested(summary, stage, iou), tested(summary, stage, epg)
+        rows.append(FloorRow(f"Grad-CAM, {label[0].lower()}{label[1:]}", *cells, trivial=False))
+    for key, label in {"whole_image": "The whole image", "centre_box": "A centred box"}.items():
+        floor = dig(summary, "floors", key)
+        cells = plain(dig_number(floor, "iou")), plain(dig_number(floor, "epg"))
+        rows.append(FloorRow(label, *cells, trivial=True))
+    defined = [row for row in rows if row.iou.value is not None or row.epg.value is not None]
+    return defined if any(row.trivial for row in defined) else []
+
+
+def class_rows(summary: Record) -> list[ClassRow]:
+    """Return F1 and average precision of every class, in the order of the classes."""
+    before = dig(summary, "stages", "supervised", "per_class") or {}
+    after = dig(summary, "stages", "consistency", "per_class") or {}
+    return [
+        ClassRow(
+            name=str(name),
+            count=plain(dig_number(before, name, "count"), 0),
+            f1=_change(dig_number(before, name, "f1"), dig_number(after, name, "f1")),
+            ap=_change(dig_number(before, name, "ap"), dig_number(after, name, "ap")),
+        )
+        for name in dig_list(summary, "classes")
+        if name in before
+    ]
+
+
+def _change(before: float | None, after: float | None) -> tuple[Estimate, Estimate, Estimate]:
+    change = None if before is None or after is None else after - before
+    return plain(before), plain(after), plain(change, signed=True)
+
+
+def key_figures(summary: Record) -> list[MetricRow]:
+    """Return the few rows that stand beside the verdict."""
+    rows = {row.metric.key: row for row in metric_rows(summary)}
+    return [rows[key] for key in ("map", "f1", "iou", "consistency") if key in rows]
