@@ -154,10 +154,10 @@ def gain_plot(summary: Record) -> GainPlot | None:
     """Place the gains of ours and of the controls, in points, on one axis that holds zero."""
     found = []
     for metric in (BY_KEY[key] for key in ("map", "f1", "iou", "epg")):
-        arms = [("Ours", "ours", gain_of(dig(summary, "gain", metric.key), metric))]
+        arms = [("Ours", "ours", gain_of(summary, metric, "gain"))]
         for control, label in CONTROLS.items():
-            record = dig(summary, "controls", control, "gain", metric.key)
-            arms.append((label, control, gain_of(record, metric)))
+            gain = gain_of(summary, metric, "controls", control, "gain")
+            arms.append((label, control, gain))
         found += [(metric.label, *arm) for arm in arms if arm[2].bounded]
     ends = [end for *_, gain in found for end in (gain.low, gain.high, gain.value)]
     known = [end for end in ends if end is not None]

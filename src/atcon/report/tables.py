@@ -122,9 +122,11 @@ class ClassRow:
     ap: tuple[Estimate, Estimate, Estimate]
 
 
-def gain_of(record: object, metric: Metric) -> Estimate:
-    """Return a `GAIN` record `{value, low, high, p}` as an estimate."""
-    value, low, high, p = (dig_number(record, key) for key in ("value", "low", "high", "p"))
+def gain_of(summary: Record, metric: Metric, *where: str) -> Estimate:
+    """Return the `GAIN` record `{value, low, high, p}` of a metric as an estimate."""
+    value, low, high, p = (
+        dig_number(summary, *where, metric.key, key) for key in ("value", "low", "high", "p")
+    )
     if value is None:
         return plain(None)
     text = decimal(value, metric.digits, signed=True)
@@ -134,10 +136,9 @@ def gain_of(record: object, metric: Metric) -> Estimate:
 
 def tested(summary: Record, stage: str, metric: Metric) -> Estimate:
     """Return one test metric of one stage with its interval."""
-    record = dig(summary, "stages", stage)
-    interval = dig(record, "intervals", metric.key)
-    where = f"stages.{stage}.intervals.{metric.key}"
-    return estimate(dig_number(record, "test", metric.key), interval, metric.digits, where)
+    keys = ("stages", stage, "intervals", metric.key)
+    value = dig_number(summary, "stages", stage, "test", metric.key)
+    return estimate(value, dig(summary, *keys), metric.digits, ".".join(keys))
 
 
 def metric_rows(summary: Record) -> list[MetricRow]:
@@ -145,7 +146,7 @@ def metric_rows(summary: Record) -> list[MetricRow]:
     rows = []
     for metric in METRICS:
         before, after, control = (tested(summary, stage, metric) for stage in STAGES)
-        gain = gain_of(dig(summary, "gain", metric.key), metric)
+        gain = gain_of(summary, metric, "gain")
         if any(cell.value is not None for cell in (before, after, control, gain)):
             rows.append(MetricRow(metric, before, after, control, gain))
     return rows
@@ -155,10 +156,9 @@ def control_rows(summary: Record) -> list[ControlRow]:
     """Return what each control gains and how much more ours does."""
     rows = []
     for control, label in CONTROLS.items():
-        record = dig(summary, "controls", control)
         for metric in METRICS:
-            gain = gain_of(dig(record, "gain", metric.key), metric)
-            difference = gain_of(dig(record, "difference", metric.key), metric)
+            gain = gain_of(summary, metric, "controls", control, "gain")
+            difference = gain_of(summary, metric, "controls", control, "difference")
             if gain.value is not None or difference.value is not None:
                 rows.append(ControlRow(label, metric, gain, difference, _reading(difference)))
     return rows
