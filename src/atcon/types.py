@@ -10,7 +10,7 @@ from torch import Tensor
 Images = Float[Tensor, "batch channel *grid"]
 Maps = Float[Tensor, "batch *grid"]
 Logits = Float[Tensor, "batch class"]
-Classes = Int[Tensor, "batch"]
+Classes = Int[Tensor, " batch"]
 Pixels = UInt8[Tensor, "channel height width"]
 
 Target = None | int | Tensor | Callable[[Tensor], Tensor]

@@ -34,7 +34,7 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
             module.training = training
         for module, name, buffer, copy, version in buffers:
             module._buffers[name] = buffer  # noqa: SLF001  a reassigned buffer has no public undo
-            if buffer._version != version:
+            if buffer._version != version:  # noqa: SLF001  the only sign of a write
                 with torch.no_grad():
                     buffer.copy_(copy)
 
@@ -42,7 +42,7 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 def _remember_buffers(model: nn.Module) -> list[tuple[nn.Module, str, Tensor, Tensor, int]]:
     """List every buffer with a copy and its version, to see whether a forward pass wrote to it."""
     return [
-        (module, name, buffer, buffer.detach().clone(), buffer._version)
+        (module, name, buffer, buffer.detach().clone(), buffer._version)  # noqa: SLF001  see above
         for module in model.modules()
         for name, buffer in module._buffers.items()  # noqa: SLF001  needed to undo a reassignment
         if buffer is not None and not buffer.is_inference()

@@ -20,10 +20,13 @@ class _InputGradient(torch.autograd.Function):
     """The gradient of a convolution at its input: linear in `grad` and in `weight`."""
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, weight: Tensor, x: Tensor, geometry: tuple[Any, ...]) -> Tensor:
+    def forward(
+        ctx: Any, grad: Tensor, weight: Tensor, x: Tensor, geometry: tuple[Any, ...]
+    ) -> Tensor:
         ctx.save_for_backward(grad, weight)
         ctx.geometry = geometry
-        return _backward(grad, x, weight, None, *geometry, (True, False, False))[0]
+        gradient: Tensor = _backward(grad, x, weight, None, *geometry, (True, False, False))[0]
+        return gradient
 
     @staticmethod
     def backward(ctx: Any, *seconds: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -46,10 +49,13 @@ class _GroupedConvolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias, ctx.geometry, ctx.rule = bias is not None, geometry, rule
-        return torch.ops.aten.convolution(x, weight, bias, *geometry)
+        output: Tensor = torch.ops.aten.convolution(x, weight, bias, *geometry)
+        return output
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+    def backward(
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         (grad,) = grads
         by_input = _InputGradient.apply(grad, weight, x, ctx.geometry)
@@ -86,7 +92,8 @@ def grouped_convolution(
         [0] * axes,
         groups,
     )
-    return _GroupedConvolution.apply(x, weight, bias, geometry, rule)
+    output: Tensor = _GroupedConvolution.apply(x, weight, bias, geometry, rule)
+    return output
 
 
 def _per_axis(value: int | tuple[int, ...], axes: int) -> list[int]:

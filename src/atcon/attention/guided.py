@@ -112,4 +112,5 @@ def guided_activation(
         return None
     rule.guided += 1
     x, upper, inplace = relu
-    return _ClippedReLU.apply(x, upper, inplace, rule)
+    result: Tensor = _ClippedReLU.apply(x, upper, inplace, rule)
+    return result

@@ -76,7 +76,11 @@ class _Traced(TorchFunctionMode):
         self.rule = rule
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         result = guided_activation(self.rule, func, args, kwargs)
@@ -119,7 +123,7 @@ def choose_classes(logits: Logits, target: Any = None) -> Classes:
             f"target must be one class index per sample, shape ({batch},), "
             f"but it is {tuple(classes.shape)} of {classes.dtype}"
         )
-    if batch and not (0 <= int(classes.min()) and int(classes.max()) < count):
+    if batch and not (int(classes.min()) >= 0 and int(classes.max()) < count):
         raise InputError(f"target {classes.tolist()} is outside the {count} classes of the model")
     return classes.long()
 

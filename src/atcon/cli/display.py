@@ -90,20 +90,26 @@ class BarProgress(Progress):
             self.bars = None
 
 
-def show_summary(summary: Mapping[str, Any], report: Path | None) -> None:
-    """Print the result of a run as a table with intervals, the verdict and where the report is."""
-    console = Console()
-    before, after = (summary["stages"][stage] for stage in ("supervised", "consistency"))
-    table = Table(title=f"{summary['counts']['test']} test images, 95 % intervals over them")
+def show_evaluation(record: Mapping[str, Any]) -> None:
+    """Print before, after and gain as a table with intervals."""
+    before, after = (record["stages"][stage] for stage in ("supervised", "consistency"))
+    table = Table(title=f"{record['counts']['test']} test images, intervals over them")
     for column in ("", "supervised", "after consistency", "gain", "p"):
         table.add_column(column, justify="left" if not column else "right")
     for key, name in _ROWS:
-        gain = summary["gain"].get(key)
+        gain = record["gain"].get(key)
         if gain is not None:
             table.add_row(
                 name, _with_interval(before, key), _with_interval(after, key), *_change(gain, key)
             )
-    console.print(table)
+    Console().print(table)
+
+
+def show_summary(summary: Mapping[str, Any], report: Path) -> None:
+    """Print the result of a run: the table, the controls, the verdict, where the report is."""
+    show_evaluation(summary)
+    console = Console()
+    after = summary["stages"]["consistency"]
     for name, control in summary["controls"].items():
         gains = {key: gain for key, gain in control["gain"].items() if gain is not None}
         text = ", ".join(f"{key} {gain['value']:+.1f}" for key, gain in gains.items())
@@ -112,8 +118,7 @@ def show_summary(summary: Mapping[str, Any], report: Path | None) -> None:
     kept = f"epoch {epoch} of {after['epochs']}" if after["kept"] else "the start"
     console.print(f"kept: {kept} of fine-tuning; Grad-CAM at {escape(summary['model']['layer'])}")
     console.print(f"[bold]{escape(summary['verdict']['sentence'])}[/bold]", highlight=False)
-    if report is not None:
-        console.print(f"report: {escape(str(report))}", highlight=False, soft_wrap=True)
+    console.print(f"report: {escape(str(report))}", highlight=False, soft_wrap=True)
 
 
 def _with_interval(stage: Mapping[str, Any], key: str) -> str:

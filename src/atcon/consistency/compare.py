@@ -1,5 +1,6 @@
 """Algorithm 1: mask the input with one map, compute the other again, correlate the two."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Comparison:
     guided: Maps
     mask: Maps
     second: Maps
-    correlation: Float[Tensor, "batch"]
+    correlation: Float[Tensor, " batch"]
     activations: int
 
 
@@ -75,12 +76,12 @@ def compare(
     )
 
 
-def mask_contrast(masks: Maps) -> Float[Tensor, "batch"]:
+def mask_contrast(masks: Maps) -> Float[Tensor, " batch"]:
     """Standard deviation of each P over its positions: near 0, the mask masks nothing."""
     return masks.flatten(1).std(dim=1)
 
 
-def entropy(maps: Maps) -> Float[Tensor, "batch"]:
+def entropy(maps: Maps) -> Float[Tensor, " batch"]:
     """Entropy of each map, rescaled to [0, 1] and summed to one: 1 is flat, 0 is a single point."""
     flat = maps.flatten(1)
     low = flat.amin(dim=1, keepdim=True)
@@ -88,7 +89,8 @@ def entropy(maps: Maps) -> Float[Tensor, "batch"]:
     flat = torch.where(span > 0, (flat - low) / torch.where(span > 0, span, 1), 1)
     share = flat / flat.sum(dim=1, keepdim=True)
     positions = max(flat.shape[1], 2)
-    return torch.special.entr(share).sum(dim=1) / torch.tensor(float(positions)).log()
+    result: Tensor = torch.special.entr(share).sum(dim=1) / math.log(positions)
+    return result
 
 
 def between_images(maps: Maps) -> Float[Tensor, ""]:

@@ -11,7 +11,7 @@ from atcon.types import Maps
 Correlation = Callable[[Tensor, Tensor], Tensor]
 
 
-def pearson(first: Maps, second: Maps) -> Float[Tensor, "batch"]:
+def pearson(first: Maps, second: Maps) -> Float[Tensor, " batch"]:
     """Pearson correlation over the positions of each sample's maps (Algorithm 1, line 8).
 
     A map without contrast, beyond the rounding of its type, has no defined correlation: its value

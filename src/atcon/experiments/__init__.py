@@ -1,0 +1,1 @@
+"""Where the parts meet: configurations, the run, its evaluation and its records."""

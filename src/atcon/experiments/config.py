@@ -1,4 +1,4 @@
-"""The configuration of a run: a shipped name or a YAML file, with overrides, checked at the door."""
+"""The configuration of a run: a shipped name or a YAML file with overrides, checked at the door."""
 
 import os
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """Train the weights that ship with the package: the demo's network on its source task.
 
 `python -m atcon.experiments.digits_source OUT.safetensors` made `models/digits_source.safetensors`.
-The source task (other digits, other handwriting) plays the role that ImageNet plays for photographs.
+The source task (other digits, other handwriting) plays the role of ImageNet.
 """
 
 import sys
@@ -34,7 +34,7 @@ def train_source(out: Path, *, epochs: int = EPOCHS, scenes: int = 4000) -> floa
 
     def batches(epoch: int) -> Iterator[Batch]:
         generator = generator_of(SEED, "source", epoch)
-        for chunk in torch.randperm(scenes, generator=generator).split(BATCH_SIZE):
+        for chunk in torch.split(torch.randperm(scenes, generator=generator), BATCH_SIZE):
             pixels = AUGMENTATIONS["rotation"](train.pixels[chunk], generator)
             images = inputs_of(pixels, network, torch.device("cpu"))
             yield Batch(images, train.labels[chunk], ())

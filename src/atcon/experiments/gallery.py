@@ -1,7 +1,7 @@
 """The pictures of a run: test images drawn at random, with their maps in bytes."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def write_gallery(
         stage: predict(verdicts.stages[stage].probabilities, multi_label=multi_label)
         for stage in STAGES
     }
-    entries = []
+    entries: list[dict[str, Any]] = []
     for row, example in enumerate(verdicts.examples):
         if example.name not in verdicts.pictures:
             continue
@@ -39,18 +39,14 @@ def write_gallery(
         arrays = {"image": picture["image"]}
         stages = {}
         for stage in STAGES:
-            ranges = {}
-            for name in MAPS:
-                key = f"{stage}_{name}"
-                arrays[key], ranges[name] = _to_bytes(picture[key])
+            maps = {name: picture[f"{stage}_{name}"] for name in MAPS}
+            chosen = predicted[stage][row]
             stages[stage] = {
                 **_said(verdicts.stages[stage], row, classes, example),
-                "predicted": [
-                    label for label, on in zip(classes, predicted[stage][row], strict=True) if on
-                ],
-                "ranges": ranges,
+                "predicted": [name for name, on in zip(classes, chosen, strict=True) if on],
+                "ranges": put_maps(arrays, stage, maps),
             }
-        _write_arrays(folder / file, arrays)
+        write_arrays(folder / file, arrays)
         entries.append(
             {
                 "name": example.name,
@@ -62,6 +58,16 @@ def write_gallery(
         )
     content = {"maps": list(MAPS), "stages": list(STAGES), "entries": entries}
     records.write_json(folder / "index.json", content)
+
+
+def put_maps(
+    arrays: dict[str, np.ndarray], stage: str, maps: Mapping[str, np.ndarray]
+) -> dict[str, list[float]]:
+    """Put a stage's maps among the arrays as bytes, and give the range of each."""
+    ranges = {}
+    for name, values in maps.items():
+        arrays[f"{stage}_{name}"], ranges[name] = _to_bytes(values)
+    return ranges
 
 
 def _said(judged: Judged, row: int, classes: Sequence[str], example: Example) -> dict[str, Any]:
@@ -87,8 +93,9 @@ def _to_bytes(values: np.ndarray) -> tuple[np.ndarray, list[float]]:
     return np.round(255 * (values - low) / span).astype(np.uint8), [low, high]
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a compressed `.npz` atomically."""
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  numpy types the flag only
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     with records.whole_file(path) as part:
         part.write_bytes(content.getvalue())

@@ -161,9 +161,7 @@ def _picture(
     batch: Decoded,
     pictured: frozenset[str],
 ) -> None:
-    maps = dict(
-        zip(MAPS, (comparison.first, comparison.guided, comparison.mask), strict=True)
-    )
+    maps = dict(zip(MAPS, (comparison.first, comparison.guided, comparison.mask), strict=True))
     for row, example in enumerate(batch.examples):
         if example.name in pictured:
             picture = verdicts.pictures.setdefault(example.name, {})

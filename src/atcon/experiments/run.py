@@ -1,7 +1,7 @@
 """The main job: train, fine-tune for consistency, run the control, evaluate, write the records."""
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import atcon
 from atcon import records
 from atcon.attention import resolve_layer
 from atcon.data import Decoded, ImageSet, Split, few_shot_split, load, readable
-from atcon.errors import InputError
 from atcon.evaluation import fit_thresholds, predict
 from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, dump_config
@@ -20,6 +19,7 @@ from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Judged, Verdicts, guided_activations, judge
 from atcon.experiments.progress import Progress
+from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
 from atcon.experiments.stages import (
     Bench,
@@ -28,7 +28,7 @@ from atcon.experiments.stages import (
     probabilities_of,
     supervised_stage,
 )
-from atcon.models import Network, load_weights
+from atcon.models import Network
 
 SUPERVISED, CONSISTENCY, UNIFORM = "supervised", "consistency", "uniform"
 
@@ -65,33 +65,6 @@ def run(
     }
     records.write_json(folder.summary, record)
     return record
-
-
-def fabric_of(config: RunConfig) -> Fabric:
-    """Set up the device and the precision.
-
-    Raises:
-        InputError: There is no such device here.
-    """
-    kind, _, index = config.device.partition(":")
-    try:
-        return Fabric(
-            accelerator=kind,
-            devices=[int(index)] if index else 1,
-            precision=config.precision,
-        )
-    except (ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"device = {config.device!r} cannot be used here ({reason})") from error
-    except Exception as error:
-        if type(error).__name__ == "MisconfigurationException":
-            raise InputError(f"device = {config.device!r} is not available here") from error
-        raise
-
-
-def size_of(config: RunConfig, network: Network) -> int:
-    """Side of the square input."""
-    return config.data.image_size or network.input_size
 
 
 def _split(config: RunConfig, image_set: ImageSet) -> Split:
@@ -153,7 +126,10 @@ def _judge_stages(
     bench: Bench, image_set: ImageSet, split: Split, stages: list[str]
 ) -> tuple[Verdicts, dict[str, Any]]:
     """Evaluate every stage on the test images; fit its thresholds on the validation images."""
-    networks = {stage: stage_network(bench, image_set, stage) for stage in stages}
+    networks = {
+        stage: stage_network(bench.config, bench.folder, image_set, stage, bench.fabric)
+        for stage in stages
+    }
     labels = bench.validation.labels.numpy().astype(bool)
     thresholds = {
         stage: fit_thresholds(
@@ -179,13 +155,6 @@ def _judge_stages(
         pictured=draw_pictured(split.test, bench.config.evaluation.gallery, bench.config.seed),
     )
     return verdicts, thresholds
-
-
-def stage_network(bench: Bench, image_set: ImageSet, stage: str) -> Network:
-    """Build the network again with the selected weights of a stage."""
-    network = network_of(bench.config, len(image_set.classes))
-    load_weights(network.module, bench.folder.weights(stage))
-    return replace(network, module=bench.fabric.to_device(network.module))
 
 
 def _write_parts(bench: Bench, image_set: ImageSet, split: Split, verdicts: Verdicts) -> None:
@@ -237,9 +206,7 @@ def _summary(
 ) -> dict[str, Any]:
     config, classes = bench.config, image_set.classes
     level = config.evaluation.level
-    weights = summary.weights_for(
-        len(verdicts.examples), config.evaluation.resamples, config.seed
-    )
+    weights = summary.weights_for(len(verdicts.examples), config.evaluation.resamples, config.seed)
     scores = {
         stage: summary.Scores(
             judged, verdicts.labels, thresholds[stage], multi_label=image_set.multi_label
@@ -284,4 +251,3 @@ def _summary(
         "floors": summary.floor_record(verdicts.stages[SUPERVISED]),
         "verdict": summary.verdict_record(ours.kept, ours.epochs, gain, controls),
     }
-

@@ -83,10 +83,10 @@ def inputs_of(pixels: Tensor, network: Network, device: torch.device) -> Tensor:
 def probabilities_of(
     network: Network, pixels: Tensor, *, multi_label: bool, fabric: Fabric
 ) -> np.ndarray:
-    """Give the probabilities `[n, class]` of decoded images; the model is left in evaluation mode."""
+    """Give the probabilities `[n, class]` of decoded images; leaves evaluation mode on."""
     network.module.eval()
     parts = []
-    for chunk in pixels.split(EVALUATION_BATCH):
+    for chunk in torch.split(pixels, EVALUATION_BATCH):
         with fabric.autocast():
             logits = logits_of(network.module(inputs_of(chunk, network, fabric.device)))
         parts.append(squash_logits(logits, multi_label=multi_label))

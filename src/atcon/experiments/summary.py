@@ -87,9 +87,7 @@ def test_record(
     return {"test": test, "intervals": intervals, "per_class": scores.per_class(classes)}
 
 
-def gain_record(
-    after: Scores, before: Scores, weights: np.ndarray, level: float
-) -> dict[str, Any]:
+def gain_record(after: Scores, before: Scores, weights: np.ndarray, level: float) -> dict[str, Any]:
     """`after - before` for every metric, paired over the test images."""
     names = [name for name in after.metrics if name not in {"iou_reference", "mask_contrast"}]
     gains = {
@@ -222,9 +220,7 @@ def _say(name: str, change: Mapping[str, float]) -> str:
     return f"{_NAMES[name]} {change['value']:+.1f} points ({interval})"
 
 
-def _headline(
-    after: Scores, before: Scores, weights: np.ndarray, level: float
-) -> dict[str, Any]:
+def _headline(after: Scores, before: Scores, weights: np.ndarray, level: float) -> dict[str, Any]:
     return {
         name: _gain(
             name,

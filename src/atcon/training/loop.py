@@ -166,8 +166,8 @@ def _take(step: Step, batch: Batch, optimizer: Optimizer, backend: Backend) -> O
     outcome = step(batch)
     if not bool(torch.isfinite(outcome.loss.detach())):
         raise AtconError(
-            f"the loss became {float(outcome.loss.detach())} on {', '.join(batch.names)}: lower the "
-            "learning rate, or look at these images; the last saved epoch is intact"
+            f"the loss became {float(outcome.loss.detach())} on {', '.join(batch.names)}: "
+            "lower the learning rate, or look at these images; the last saved epoch is intact"
         )
     backend.backward(outcome.loss)
     optimizer.step()

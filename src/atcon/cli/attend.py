@@ -1,0 +1,53 @@
+"""`atcon attend RUN IMAGE …`: the maps of new images, as pictures and as numbers."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atcon.cli import options
+
+
+def attend(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the pictures.")],
+    stage: Annotated[
+        list[str] | None, typer.Option("--stage", help="supervised, consistency; both by default.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--class", help="The class to explain; else the top predicted.")
+    ] = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what the networks of a run look at: a picture per image, the numbers in index.json."""
+    from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.experiments.finished import attend as attend_images  # noqa: PLC0415
+    from atcon.experiments.gallery import STAGES  # noqa: PLC0415
+    from atcon.report import write_sheets  # noqa: PLC0415
+
+    entries = attend_images(
+        run,
+        images,
+        out,
+        stages=stage or STAGES,
+        label=label,
+        overrides=options.overrides(None, None, device, precision),
+        progress=progress_for(quiet=quiet or as_json),
+    )
+    sheets = write_sheets(out)
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        return
+    for entry, sheet in zip(entries, sheets, strict=True):
+        answers = ", ".join(
+            f"{name}: {answer['explained']} "
+            f"{100 * answer['probabilities'][answer['explained']]:.0f} %, "
+            f"consistency {answer['correlation']:.2f}"
+            for name, answer in entry["stages"].items()
+        )
+        typer.echo(f"{entry['name']} -> {sheet} ({answers})")

@@ -1,0 +1,252 @@
+"""Use a finished run again: evaluate its networks, or look at new images through them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from atcon import records
+from atcon.consistency import mask_contrast
+from atcon.data import ImageSet, Split, read_image, resize
+from atcon.errors import BadImageError, InputError
+from atcon.experiments import summary
+from atcon.experiments.config import RunConfig, load_config
+from atcon.experiments.folder import RunFolder
+from atcon.experiments.gallery import STAGES, put_maps, write_arrays
+from atcon.experiments.judge import MAPS, judge
+from atcon.experiments.progress import Progress
+from atcon.experiments.run import write_stage_tables
+from atcon.experiments.setup import fabric_of, size_of
+from atcon.experiments.sources import image_set_of
+from atcon.experiments.stages import consistency_loss, inputs_of, squash_logits
+from atcon.models import Network, build
+from atcon.types import Example
+
+_CHANGEABLE = ("data.root", "data.test_images", "evaluation.", "device", "precision")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder that holds a result.
+
+    Attributes:
+        folder: Its paths.
+        config: Its configuration, with what was overridden.
+        record: Its summary.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    record: dict[str, Any]
+
+    def network(self, stage: str, fabric: Fabric) -> Network:
+        """Build the network with the weights that a stage selected.
+
+        Raises:
+            InputError: The run has no such stage.
+        """
+        if stage not in self.record["stages"]:
+            known = ", ".join(self.record["stages"])
+            raise InputError(f"{self.folder.root} has no stage {stage!r}: it has {known}")
+        network = build(
+            self.config.model.name,
+            classes=len(self.record["classes"]),
+            weights=self.folder.weights(stage),
+        )
+        fabric.to_device(network.module)
+        return network
+
+
+def reopen(run: Path, overrides: Iterable[str] = ()) -> FinishedRun:
+    """Open a finished run.
+
+    Raises:
+        InputError: It is not one, or an override would change what was trained.
+    """
+    overrides = list(overrides)
+    for override in overrides:
+        if not override.startswith(_CHANGEABLE):
+            raise InputError(
+                f"--set {override}: a finished run takes new values for "
+                f"{', '.join(key.rstrip('.') for key in _CHANGEABLE)} only"
+            )
+    folder = RunFolder(run)
+    record = records.read_json(folder.summary)
+    return FinishedRun(folder, load_config(str(folder.config), overrides), record)
+
+
+def evaluate(
+    run: Path,
+    overrides: Iterable[str] = (),
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Evaluate the networks of a finished run again, on its test images or on those of a new root.
+
+    Thresholds stay those that the run fitted on its validation images; nothing in the run folder
+    is changed.
+
+    Args:
+        run: The run folder.
+        overrides: `key=value`, of the keys that do not change what was trained.
+        out: A new folder for predictions, localisation and `evaluation.json`; None writes nothing.
+        progress: Told about every batch.
+    """
+    opened = reopen(run, overrides)
+    if out is not None and out.exists():
+        raise InputError(f"{out} exists already: choose another --out")
+    config, record = opened.config, opened.record
+    image_set = image_set_of(config.data)
+    if list(image_set.classes) != record["classes"]:
+        raise InputError(
+            f"{image_set.name} has the classes {list(image_set.classes)}, "
+            f"but the run was trained on {record['classes']}"
+        )
+    fabric = fabric_of(config)
+    networks = {stage: opened.network(stage, fabric) for stage in record["stages"]}
+    verdicts = judge(
+        config,
+        image_set,
+        _test_examples(opened, image_set),
+        networks,
+        size=size_of(config, networks["supervised"]),
+        layer=record["model"]["layer"],
+        fabric=fabric,
+        progress=progress or Progress(),
+    )
+    level, resamples = config.evaluation.level, config.evaluation.resamples
+    weights = summary.weights_for(len(verdicts.examples), resamples, config.seed)
+    scores = {
+        stage: summary.Scores(
+            judged,
+            verdicts.labels,
+            np.array(record["stages"][stage]["thresholds"]),
+            multi_label=image_set.multi_label,
+        )
+        for stage, judged in verdicts.stages.items()
+    }
+    result = {
+        "run": str(run),
+        "classes": record["classes"],
+        "counts": {"test": len(verdicts.examples), "skipped": len(verdicts.skipped)},
+        "skipped": [{"name": name, "reason": reason} for name, reason in verdicts.skipped],
+        "stages": {
+            stage: summary.test_record(score, weights, level, image_set.classes)
+            for stage, score in scores.items()
+        },
+        "gain": summary.gain_record(scores["consistency"], scores["supervised"], weights, level),
+        "floors": summary.floor_record(verdicts.stages["supervised"]),
+    }
+    if out is not None:
+        for stage, judged in verdicts.stages.items():
+            write_stage_tables(out, stage, judged, verdicts, image_set)
+        records.write_json(out / "evaluation.json", result)
+    return result
+
+
+def attend(
+    run: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    stages: Sequence[str] = STAGES,
+    label: str | None = None,
+    overrides: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Compute the maps of new images with the networks of a finished run.
+
+    Writes `NNNN.npz` per image and `index.json` in the gallery's format; an image that cannot be
+    read is named and passed over.
+
+    Args:
+        run: The run folder.
+        images: Image files.
+        out: A new folder.
+        stages: Whose networks to ask.
+        label: The class to explain; None for the top predicted one of each network.
+        overrides: `device=…`, `precision=…`.
+        progress: Told what was passed over.
+
+    Raises:
+        InputError: `out` exists, no image can be read, or the class is unknown.
+    """
+    progress = progress or Progress()
+    opened = reopen(run, overrides)
+    if out.exists():
+        raise InputError(f"{out} exists already: choose another --out")
+    classes = opened.record["classes"]
+    if label is not None and label not in classes:
+        raise InputError(f"class {label!r} is not one of the run's: {', '.join(classes)}")
+    target = None if label is None else classes.index(label)
+    fabric = fabric_of(opened.config)
+    networks = {stage: opened.network(stage, fabric) for stage in stages}
+    entries: list[dict[str, Any]] = []
+    for path in images:
+        try:
+            pixels = resize(read_image(path), size_of(opened.config, networks[stages[0]]))
+        except BadImageError as error:
+            progress.note(f"passed over: {error}")
+            continue
+        file = f"{len(entries):04d}.npz"
+        arrays = {"image": pixels.permute(1, 2, 0).numpy()}
+        answers = {
+            stage: _attend_one(opened, stage, networks[stage], pixels, target, arrays, fabric)
+            for stage in stages
+        }
+        write_arrays(out / file, arrays)
+        entries.append(
+            {"name": str(path), "file": file, "labels": [], "boxes": [], "stages": answers}
+        )
+    if not entries:
+        raise InputError("no image could be read")
+    content = {"maps": list(MAPS), "stages": list(stages), "entries": entries}
+    records.write_json(out / "index.json", content)
+    return entries
+
+
+def _attend_one(
+    opened: FinishedRun,
+    stage: str,
+    network: Network,
+    pixels: torch.Tensor,
+    target: int | None,
+    arrays: dict[str, np.ndarray],
+    fabric: Fabric,
+) -> dict[str, Any]:
+    layer, classes = opened.record["model"]["layer"], opened.record["classes"]
+    loss = consistency_loss(opened.config, network.module, layer)
+    loss.target = target
+    with fabric.autocast():
+        seen = loss.compare(inputs_of(pixels[None], network, fabric.device))
+    maps = zip(MAPS, (seen.first, seen.guided, seen.mask), strict=True)
+    values = squash_logits(seen.logits, multi_label=opened.record["multi_label"])[0]
+    return {
+        "top": classes[int(values.argmax())],
+        "explained": classes[int(seen.classes[0])],
+        "predicted": [name for name, p in zip(classes, values, strict=True) if p > 0.5],
+        "probabilities": {
+            name: round(float(p), 4) for name, p in zip(classes, values, strict=True)
+        },
+        "correct": None,
+        "correlation": round(float(seen.correlation[0]), 4),
+        "mask_contrast": round(float(mask_contrast(seen.mask)[0]), 5),
+        "iou": None,
+        "ranges": put_maps(
+            arrays, stage, {name: value[0].detach().cpu().numpy() for name, value in maps}
+        ),
+    }
+
+
+def _test_examples(opened: FinishedRun, image_set: ImageSet) -> tuple[Example, ...]:
+    """The run's own test images; all test images where the data lies at another root."""
+    original = load_config(str(opened.folder.config))
+    if original.data != opened.config.data:
+        return image_set.test
+    record = records.read_json(opened.folder.split)
+    return Split.from_record(record, image_set).test

@@ -1,0 +1,45 @@
+"""What every command that computes needs: the device, the input size, a stage's network."""
+
+from dataclasses import replace
+
+from lightning_fabric import Fabric
+
+from atcon.data import ImageSet
+from atcon.errors import InputError
+from atcon.experiments.config import RunConfig
+from atcon.experiments.folder import RunFolder
+from atcon.models import Network, build
+
+
+def fabric_of(config: RunConfig) -> Fabric:
+    """Set up the device and the precision.
+
+    Raises:
+        InputError: There is no such device here.
+    """
+    kind, _, index = config.device.partition(":")
+    try:
+        return Fabric(
+            accelerator=kind, devices=[int(index)] if index else 1, precision=config.precision
+        )
+    except Exception as error:  # Fabric's own exceptions share no public base
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"device = {config.device!r} with precision = {config.precision!r} cannot be used here "
+            f"({reason}); try --device auto"
+        ) from error
+
+
+def size_of(config: RunConfig, network: Network) -> int:
+    """Side of the square input."""
+    return config.data.image_size or network.input_size
+
+
+def stage_network(
+    config: RunConfig, folder: RunFolder, image_set: ImageSet, stage: str, fabric: Fabric
+) -> Network:
+    """Build the network with the weights that a stage selected, on the device."""
+    network = build(
+        config.model.name, classes=len(image_set.classes), weights=folder.weights(stage)
+    )
+    return replace(network, module=fabric.to_device(network.module))
