@@ -192,7 +192,10 @@ def test_dark_mode_changes_the_ground_and_the_ink(browser):
 
 
 def test_print_is_black_on_white_with_all_cards_and_no_controls(browser, entries):
+    sheet = {"width": 718, "height": 1047, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sheet)
     emulate(browser, media="print", prefers_color_scheme="dark")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 718
     assert background(browser) == "rgb(255, 255, 255)"
     assert not browser.find_element(By.ID, "gallery-controls").is_displayed()
     assert len(shown(browser)) == len(entries)

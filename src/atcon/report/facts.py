@@ -52,8 +52,9 @@ def _images_per_class(split: Record) -> str:
     low, high = min(counts.values()), max(counts.values())
     if low == high:
         return f"{low} for training"
-    asked = "" if drawn is None else f"{drawn:.0f} drawn for each; with images of several classes "
-    return f"{asked}{low} to {high} for training"
+    if drawn is None:
+        return f"{low} to {high} for training"
+    return f"{drawn:.0f} drawn for each; {low} to {high} in the end, as some show several classes"
 
 
 def chosen_epoch(summary: Record, stage: str) -> str:

@@ -1,6 +1,7 @@
 """Numbers as a reader sees them: true minus signs, intervals, and “–” for what is not defined."""
 
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Any
 
 from atcon.errors import InputError
@@ -48,10 +49,15 @@ def decimal(value: float | None, digits: int = 1, *, signed: bool = False) -> st
     return (MINUS if value < 0 else "+" if signed else "") + text
 
 
-def short(value: float) -> str:
-    """Format to two significant digits, with an exponent only for the very small and large."""
-    text = f"{value:.2g}"
-    return MINUS + text[1:] if value < 0 else text
+def ends(low: float, high: float) -> tuple[str, str]:
+    """Format the two ends of a range, to two significant digits of what lies between them."""
+    size = high - low or max(abs(low), abs(high)) or 1.0
+    digits = max(0, 1 - floor(log10(size)))
+    first, last = (
+        f"{end:.1e}".replace("-", MINUS) if digits > 6 else decimal(end, digits)
+        for end in (low, high)
+    )
+    return (first if first.strip("0.") else "0"), (last if last.strip("0.") else "0")
 
 
 def probability(p: float | None) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atcon.errors import InputError
-from atcon.report.formats import Estimate, plain, short
+from atcon.report.formats import Estimate, ends, plain
 from atcon.report.inputs import STAGES, Record, Run, dig, dig_list, dig_number, number
 
 Pixels = NDArray[np.uint8]
@@ -282,7 +282,7 @@ def _masked(image: Pixels, mask: Fractions) -> Pixels:
 
 def _ramp(low: float, high: float) -> Ramp:
     zero = 100 * -low / (high - low) if low < 0 < high else None
-    return Ramp(short(low), short(high), zero)
+    return Ramp(*ends(low, high), zero)
 
 
 def _picture(

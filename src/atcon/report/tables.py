@@ -42,7 +42,7 @@ METRICS = (
         "iou",
         "Overlap with the boxes (IoU)",
         "Shared area of the hot half of the Grad-CAM map and the boxes that people drew, "
-        "relative to their joint area; 100 is perfect.",
+        "relative to their joint area; 100 is perfect. Only images that the network gets right.",
     ),
     Metric(
         "iou_common",
@@ -70,7 +70,7 @@ METRICS = (
         "mask_contrast",
         "Mask contrast",
         "How much the mask differs between places; near 0 it merely dims the whole image.",
-        digits=3,
+        digits=4,
     ),
 )
 BY_KEY = {metric.key: metric for metric in METRICS}

@@ -1,6 +1,6 @@
 import pytest
 
-from atcon.report.formats import decimal, duration, probability, short
+from atcon.report.formats import decimal, duration, ends, probability
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,16 @@ def test_durations_are_read_at_a_glance(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0"), (-0.2134, "−0.21"), (1.87, "1.9"), (0.0421, "0.042"), (-2e-7, "−2e-07")],
+    ("bounds", "texts"),
+    [
+        ((-0.2134, 1.87), ("−0.2", "1.9")),
+        ((1.7e-7, 0.0046), ("0", "0.0046")),
+        ((0.49991, 0.50032), ("0.49991", "0.50032")),
+        ((-812.0, 20.0), ("−812", "20")),
+        ((0.5, 0.5), ("0.50", "0.50")),
+        ((0.0, 0.0), ("0", "0")),
+        ((-2e-8, 3e-8), ("−2.0e−08", "3.0e−08")),
+    ],
 )
-def test_the_ends_of_a_map_keep_two_digits(value, text):
-    assert short(value) == text
+def test_the_ends_of_a_map_keep_two_digits_of_what_lies_between(bounds, texts):
+    assert ends(*bounds) == texts

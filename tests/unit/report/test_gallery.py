@@ -30,7 +30,7 @@ def test_grad_cam_is_shown_signed_from_its_lowest_to_its_highest_value():
     drawn = pixels_of(picture)
     assert drawn[32, 8] == pytest.approx(viridis(0.0), abs=4)
     assert drawn[32, 56] == pytest.approx(viridis(1.0), abs=4)
-    assert (picture.ramp.low, picture.ramp.high, picture.ramp.zero) == ("−1", "3", 25.0)
+    assert (picture.ramp.low, picture.ramp.high, picture.ramp.zero) == ("−1.0", "3.0", 25.0)
 
 
 def test_a_map_without_a_change_of_sign_has_no_mark_for_zero():
@@ -48,7 +48,7 @@ def test_the_brightest_percent_of_guided_backpropagation_is_clipped():
     ramp = np.arange(100, dtype=np.uint8).reshape(10, 10)
     ramp[9, 9] = 255
     picture = render("guided_backprop", GREY[:10, :10], ramp, (0.0, 2.55), "before")
-    assert picture.ramp.high == "1"
+    assert picture.ramp.high == "1.00"
     drawn = pixels_of(render("guided_backprop", GREY, HALVES, (0.0, 1.0), "before"))
     assert drawn[32, 8] == pytest.approx([0, 0, 3], abs=6)
     assert drawn[32, 56] == pytest.approx([252, 255, 164], abs=8)
