@@ -76,7 +76,8 @@ def test_a_change_needs_both_stages(run):
     del entries[1]["stages"]["consistency"]
     edit_json(index, entries=entries)
     first, second, third, *_ = cards(read_run(run))
-    assert first.change.value is first.data["data-change"] or first.data["data-change"] == ""
+    assert first.change.value is None
+    assert first.data["data-change"] == ""
     assert second.after is None
     assert (second.data["data-change"], second.data["data-now"]) == ("", "")
     assert third.change.value is not None
