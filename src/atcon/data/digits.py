@@ -25,19 +25,19 @@ SIDE = 64
 """Height and width of a scene."""
 MAX_DIGITS = 3
 """Digits in a scene: 1 to this many."""
-DIGIT_SIDES = (20, 30)
+DIGIT_SIDES = (22, 32)
 """Side of the square that a digit's 8x8 pixels are spread on."""
-MAX_TURN = 15.0
+MAX_TURN = 8.0
 """Degrees, either way."""
-CONTRAST = (0.35, 0.75)
+CONTRAST = (0.5, 0.9)
 """Distance of the ink from the mean colour below it, of full scale: lower is harder."""
-STROKES = (1, 4)
+STROKES = (0, 2)
 """Distracting strokes over a scene, at least and at most: more is harder."""
-FRAGMENTS = (0, 2)
+FRAGMENTS = (0, 1)
 """Distracting quarters of other digits, at least and at most: more is harder."""
 MAX_OVERLAP = 0.1
 """Part of the smaller of two digits' boxes that may be covered by the other."""
-NOISE = 0.03
+NOISE = 0.02
 """Standard deviation of the pixel noise, of full scale."""
 
 
