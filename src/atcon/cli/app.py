@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from atcon import __version__
-from atcon.cli import attend, configs, demo, evaluate, report, run
+from atcon.cli import attend, configs, demo, evaluate, repeat, report, run
 
 app = typer.Typer(
     name="atcon",
@@ -34,6 +34,7 @@ def _root(
 
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("repeat")(repeat.repeat)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attend")(attend.attend)
 app.command("report")(report.report)
