@@ -119,10 +119,12 @@ class _Index:
             raise InputError(f"{path}: no such list; the VOC 2012 data are incomplete")
         lines = path.read_text(encoding="utf-8").split("\n")
         identifiers = dict.fromkeys(line.split()[0] for line in lines if line.strip())
+        before = len(self.skips.entries)
         examples = [self.example(identifier) for identifier in identifiers]
         kept = tuple(example for example in examples if example is not None)
         if not kept:
-            cause = self.skips.entries[0][1] if self.skips.entries else "no object of its classes"
+            causes = [reason for _, reason in self.skips.entries[before:]]
+            cause = causes[0] if causes else f"no object of {', '.join(self.classes)}"
             raise InputError(f"{path}: none of its {len(examples)} images is usable: {cause}")
         return kept
 
