@@ -44,9 +44,9 @@ def attend(
         typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
     for entry, sheet in zip(entries, sheets, strict=True):
-        answers = ", ".join(
+        answers = "; ".join(
             f"{name}: {answer['explained']} "
-            f"{100 * answer['probabilities'][answer['explained']]:.0f} %, "
+            f"({100 * answer['probabilities'][answer['explained']]:.0f} %), "
             f"consistency {answer['correlation']:.2f}"
             for name, answer in entry["stages"].items()
         )

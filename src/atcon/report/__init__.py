@@ -1,5 +1,6 @@
-"""The report of a run: one HTML page, drawn from the run's records alone (no torch, no network)."""
+"""What is drawn from records alone (no torch, no network): a run's page, and sheets of maps."""
 
 from atcon.report.html import write_report
+from atcon.report.sheets import write_sheets
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_sheets"]

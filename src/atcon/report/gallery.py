@@ -1,34 +1,18 @@
 """The gallery: each drawn test image with its maps before and after, as small inline pictures."""
 
 import base64
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-import matplotlib as mpl
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from atcon.errors import InputError
 from atcon.report.formats import Estimate, ends, plain
-from atcon.report.inputs import STAGES, Record, Run, dig, dig_list, dig_number, number
-
-Pixels = NDArray[np.uint8]
-Fractions = NDArray[np.float64]
+from atcon.report.inputs import STAGES, Record, Run, dig, dig_list, dig_number
+from atcon.report.maps import TITLES, Pixels, image_of, maps_of, paint, read_arrays
 
 INPUT_SIDE, MAP_SIDE, QUALITY = 320, 224, 80
-MEAN_COLOUR = (124.0, 116.0, 104.0)
-"""What zero is in ImageNet's normalised space: where a mask of 0 sends a pixel."""
-TITLES = {
-    "grad_cam": "Grad-CAM",
-    "guided_backprop": "Guided Backpropagation",
-    "mask": "Seen through the mask",
-}
 
 
 @dataclass(frozen=True)
@@ -135,7 +119,7 @@ def _card(run: Run, entry: Record, order: int, classes: Sequence[str]) -> Card:
     name = str(dig(entry, "name"))
     path = run.folder / "gallery" / Path(str(dig(entry, "file"))).name
     arrays = read_arrays(path)
-    image = _image(path, arrays)
+    image = image_of(path, arrays)
     labels = tuple(str(label) for label in dig_list(entry, "labels"))
     before, after = (
         _stage(path, entry, stage, image, arrays) for stage in ("supervised", "consistency")
@@ -152,24 +136,6 @@ def _card(run: Run, entry: Record, order: int, classes: Sequence[str]) -> Card:
         change=_change(before, after, "correlation", 3),
         iou_change=_change(before, after, "iou", 1),
     )
-
-
-def read_arrays(path: Path) -> dict[str, Pixels]:
-    """Read the arrays of one entry."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing, but the gallery's index names it") from None
-    except (OSError, EOFError, TypeError, ValueError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not a readable gallery file ({error})") from error
-
-
-def _image(path: Path, arrays: Mapping[str, Pixels]) -> Pixels:
-    image = arrays.get("image")
-    if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(f"{path}: 'image' is missing or is not a uint8 array of H x W x 3")
-    return image
 
 
 def _change(before: StageView | None, after: StageView | None, key: str, digits: int) -> Estimate:
@@ -192,31 +158,19 @@ def _stage(
         return None
     title = STAGES[stage]
     about = f"{title.lower()}, test image {dig(entry, 'name')}"
-    pictures = []
-    for kind in TITLES:
-        array = arrays.get(f"{stage}_{kind}")
-        if array is not None:
-            bounds = _range(path, dig(record, "ranges", kind), kind)
-            if array.dtype != np.uint8 or array.ndim != 2:
-                raise InputError(f"{path}: '{stage}_{kind}' is not a uint8 array of H x W")
-            pictures.append(render(kind, image, array, bounds, about))
+    pictures = tuple(
+        render(kind, image, array, bounds, about)
+        for kind, array, bounds in maps_of(path, record, stage, arrays)
+    )
     correct = dig(record, "correct")
     return StageView(
         title=title,
-        pictures=tuple(pictures),
+        pictures=pictures,
         predictions=_predictions(record, [str(x) for x in dig_list(entry, "labels")]),
         correct=None if correct is None else bool(correct),
         correlation=plain(dig_number(record, "correlation"), 3),
         iou=plain(dig_number(record, "iou")),
     )
-
-
-def _range(path: Path, bounds: Any, kind: str) -> tuple[float, float]:
-    if isinstance(bounds, list) and len(bounds) == 2:
-        low, high = (number(end, f"{path}, range of {kind}") for end in bounds)
-        if low is not None and high is not None and low <= high:
-            return low, high
-    raise InputError(f"{path}: the index gives no range [low, high] for {kind}, but {bounds!r}")
 
 
 def _predictions(record: Record, labels: Sequence[str]) -> tuple[Prediction, ...]:
@@ -235,49 +189,11 @@ def _predictions(record: Record, labels: Sequence[str]) -> tuple[Prediction, ...
 def render(
     kind: str, image: Pixels, array: Pixels, bounds: tuple[float, float], about: str
 ) -> Picture:
-    """Draw one map for the eye.
-
-    Grad-CAM is signed and shown from its lowest to its highest value over the grey photograph;
-    Guided Backpropagation as magnitude, the brightest 1 % clipped; the mask by what it leaves of
-    the image, since its own scale from 0 to 1 is absolute.
-    """
-    low, high = bounds
-    if kind == "grad_cam":
-        pixels = _overlay(image, _resized(array, image.shape[:2]))
-    elif kind == "guided_backprop":
-        top = max(float(np.percentile(array, 99)), 1.0)
-        pixels = _coloured("inferno", np.minimum(array / top, 1.0))
-        high = low + (high - low) * top / 255
-    else:
-        pixels = _masked(image, low + (high - low) * _resized(array, image.shape[:2]))
+    """Draw one map as an inline picture with its scale."""
+    pixels, (low, high) = paint(kind, image, array, bounds)
     return _picture(
         pixels, MAP_SIDE, f"{TITLES[kind]} {about}", TITLES[kind], kind, _ramp(low, high)
     )
-
-
-def _resized(array: Pixels, shape: tuple[int, ...]) -> Fractions:
-    """Return a map as fractions of its range, at the size of the image."""
-    fractions = Image.fromarray(array.astype(np.float32) / 255)
-    return np.asarray(fractions.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), float)
-
-
-def _coloured(name: str, fractions: Fractions) -> Pixels:
-    pixels: Pixels = mpl.colormaps[name](fractions, bytes=True)[..., :3]
-    return pixels
-
-
-def _overlay(image: Pixels, fractions: Fractions) -> Pixels:
-    grey = np.asarray(Image.fromarray(image).convert("L"), float)[..., None]
-    return _bytes(0.38 * grey + 0.62 * _coloured("viridis", fractions))
-
-
-def _bytes(mixed: Fractions) -> Pixels:
-    return np.round(mixed).astype(np.uint8)
-
-
-def _masked(image: Pixels, mask: Fractions) -> Pixels:
-    share = np.clip(mask, 0.0, 1.0)[..., None]
-    return _bytes(share * image + (1 - share) * np.array(MEAN_COLOUR))
 
 
 def _ramp(low: float, high: float) -> Ramp:

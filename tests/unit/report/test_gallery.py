@@ -9,8 +9,9 @@ from PIL import Image
 from run_folder import edit_json
 
 from atcon.errors import InputError
-from atcon.report.gallery import MAP_SIDE, MEAN_COLOUR, cards, render
+from atcon.report.gallery import MAP_SIDE, cards, render
 from atcon.report.inputs import read_run
+from atcon.report.maps import MEAN_COLOUR
 
 GREY = np.full((64, 64, 3), 100, np.uint8)
 HALVES = np.repeat(np.array([[0, 255]], np.uint8), 32, axis=1).repeat(64, axis=0)
