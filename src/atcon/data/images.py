@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
@@ -60,10 +62,10 @@ def read_file(example: Example) -> Pixels:
     return read_image(example.path)
 
 
-def resize(pixels: Pixels, size: int) -> Pixels:
+def resize(pixels: Pixels, size: int) -> UInt8[Tensor, "channel {size} {size}"]:
     """Squash to [3, size, size], bilinear with anti-aliasing; the aspect ratio is not kept."""
     bilinear = InterpolationMode.BILINEAR
-    squashed: Pixels = v2.resize(pixels, [size, size], interpolation=bilinear, antialias=True)
+    squashed: Tensor = v2.resize(pixels, [size, size], interpolation=bilinear, antialias=True)
     return squashed
 
 

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,11 @@ def test_no_examples_give_no_batches(images):
 def test_a_batch_size_of_zero_is_refused(images):
     with pytest.raises(InputError, match="batch_size: 0"):
         list(stream(images, images.pool, 6, 0))
+
+
+def test_an_image_without_labels_has_a_row_of_zeros(images):
+    decoded = load(images, [replace(images.pool[0], labels=()), images.pool[1]], 6)
+    assert decoded.labels.tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
 def test_progress_counts_every_image_once(images):
