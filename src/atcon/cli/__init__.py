@@ -4,6 +4,15 @@ import sys
 
 from atcon.errors import AtconError
 
+WRONG_PATH = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""What the system says of a path that the user can change; anything else is not wrong input."""
+
 
 def main() -> None:
     """Run a command; an error that a user can act on is one message, never a traceback."""
@@ -15,7 +24,7 @@ def main() -> None:
         fail(str(error), error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}", 1)
+        fail(f"{where}{error.strerror or error}", 2 if isinstance(error, WRONG_PATH) else 1)
 
 
 def fail(message: str, exit_code: int) -> None:

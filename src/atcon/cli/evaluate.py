@@ -23,7 +23,8 @@ def evaluate(
     from atcon.experiments.finished import evaluate as evaluate_run  # noqa: PLC0415
 
     overrides = options.overrides(sets, None, device, precision)
-    result = evaluate_run(run, overrides, out=out, progress=progress_for(quiet=quiet or as_json))
+    with progress_for(quiet=quiet or as_json) as progress:
+        result = evaluate_run(run, overrides, out=out, progress=progress)
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:

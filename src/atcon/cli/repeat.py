@@ -29,7 +29,12 @@ def repeat(
     from atcon.report import write_report  # noqa: PLC0415
 
     folder = out or Path("runs") / f"{name}-seeds"
-    record = repeat_run(config, range(seeds), folder, overrides, progress=progress_for(quiet=quiet))
+    try:
+        with progress_for(quiet=quiet) as progress:
+            record = repeat_run(config, range(seeds), folder, overrides, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo(f"\natcon: stopped; the same command continues in {folder}", err=True)
+        raise typer.Exit(130) from None
     for seed in record["seeds"]:
         write_report(folder / f"seed-{seed}")
     typer.echo(table(record), nl=False)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from atcon.cli import options
+from atcon.errors import InputError
 
 
 def run(
@@ -37,6 +38,8 @@ def execute(
     """Run a configuration, draw its report and show the result."""
     from atcon.experiments.config import load_config  # noqa: PLC0415
 
+    if resume and out is None:
+        raise InputError("--resume continues the run in --out: give its folder")
     config = load_config(source, overrides)
     folder = out or options.default_out(config.name)
 
@@ -44,9 +47,9 @@ def execute(
     from atcon.experiments.run import run as run_pipeline  # noqa: PLC0415
     from atcon.report import write_report  # noqa: PLC0415
 
-    progress = progress_for(quiet=quiet or as_json)
     try:
-        summary = run_pipeline(config, folder, resume=resume, progress=progress)
+        with progress_for(quiet=quiet or as_json) as progress:
+            summary = run_pipeline(config, folder, resume=resume, progress=progress)
     except KeyboardInterrupt:
         typer.echo(f"\natcon: stopped; continue with --resume --out {folder}", err=True)
         raise typer.Exit(130) from None

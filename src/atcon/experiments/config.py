@@ -234,8 +234,11 @@ def _explain(entry: dict[str, Any]) -> str:
         return f"{key} is missing"
     choices = str(entry.get("ctx", {}).get("expected", ""))
     options = [part for part in choices.replace(" or ", ", ").replace("'", "").split(", ") if part]
-    nearest = _nearest(str(value), options) if entry["type"] == "literal_error" else ""
-    return f"{key} = {value!r}: {entry['msg']}{nearest}"
+    if entry["type"] == "literal_error":
+        hint = _nearest(str(value), options)
+    else:
+        hint = "; write a list as [cat, dog]" if entry["type"] == "tuple_type" else ""
+    return f"{key} = {value!r}: {entry['msg'].replace('tuple', 'list')}{hint}"
 
 
 def _nearest(word: str, options: Iterable[str]) -> str:

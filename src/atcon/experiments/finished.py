@@ -13,6 +13,7 @@ from atcon import records
 from atcon.consistency import mask_contrast
 from atcon.data import ImageSet, Split, read_image, resize
 from atcon.errors import BadImageError, InputError
+from atcon.evaluation import predict
 from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, load_config
 from atcon.experiments.folder import RunFolder
@@ -225,14 +226,15 @@ def _attend_one(
     with fabric.autocast():
         seen = loss.compare(inputs_of(pixels[None], network, fabric.device))
     maps = zip(MAPS, (seen.first, seen.guided, seen.mask), strict=True)
-    values = squash_logits(seen.logits, multi_label=opened.record["multi_label"])[0]
+    multi_label = opened.record["multi_label"]
+    values = squash_logits(seen.logits, multi_label=multi_label)
+    chosen = predict(values, multi_label=multi_label)[0]
+    named = list(zip(classes, values[0], chosen, strict=True))
     return {
-        "top": classes[int(values.argmax())],
+        "top": classes[int(values[0].argmax())],
         "explained": classes[int(seen.classes[0])],
-        "predicted": [name for name, p in zip(classes, values, strict=True) if p > 0.5],
-        "probabilities": {
-            name: round(float(p), 4) for name, p in zip(classes, values, strict=True)
-        },
+        "predicted": [name for name, _, on in named if on],
+        "probabilities": {name: round(float(p), 4) for name, p, _ in named},
         "correct": None,
         "correlation": round(float(seen.correlation[0]), 4),
         "mask_contrast": round(float(mask_contrast(seen.mask)[0]), 5),

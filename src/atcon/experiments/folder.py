@@ -53,8 +53,8 @@ class RunFolder:
         """How a stage went; its presence marks a finished stage."""
         return self.root / "checkpoints" / f"{stage}.json"
 
-    def open(self, config_text: str, *, resume: bool) -> None:
-        """Claim the folder for a run.
+    def check(self, config_text: str, *, resume: bool) -> None:
+        """See whether a run may write into the folder; writes nothing.
 
         Raises:
             InputError: It cannot be written, it holds something else, or a run that is finished,
@@ -67,6 +67,24 @@ class RunFolder:
             return
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise InputError(f"{self.root} exists and is not an atcon run: choose another --out")
+        nearest = next(
+            place for place in (self.root, *self.root.absolute().parents) if place.exists()
+        )
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            what = "cannot be written" if nearest.is_dir() else "is a file, not a folder"
+            raise InputError(
+                f"{self.root}: cannot write the run folder ({nearest} {what}): choose another --out"
+            )
+
+    def open(self, config_text: str, *, resume: bool) -> None:
+        """Claim the folder for a run.
+
+        Raises:
+            InputError: As for `check`.
+        """
+        self.check(config_text, resume=resume)
+        if self.config.exists():
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             records.write_text(self.config, config_text)

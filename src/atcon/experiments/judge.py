@@ -128,6 +128,8 @@ def judge(
                 comparison = part.loss.compare(inputs)
             _note(part, comparison, batch, size, multi_label=image_set.multi_label)
             _picture(verdicts, stage, comparison, batch, pictured)
+        for name, reason in batch.skipped:
+            progress.note(f"skipped {name}: {reason}")
         progress.advance({}, len(batch.examples) + len(batch.skipped))
     progress.end()
     verdicts.labels = np.concatenate(labels)

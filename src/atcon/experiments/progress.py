@@ -1,10 +1,20 @@
 """Who is told how a run goes: the command line draws bars or lines, a library call stays silent."""
 
 from collections.abc import Mapping
+from typing import Self
 
 
 class Progress:
-    """Says nothing; the base of every display."""
+    """Says nothing; the base of every display.
+
+    Under `with`, a piece of work that an error or the user cuts short is finished on the screen.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
 
     def note(self, text: str) -> None:
         """Show a line that should be read."""

@@ -24,6 +24,7 @@ from atcon.experiments.sources import image_set_of, network_of
 from atcon.experiments.stages import (
     Bench,
     StageResult,
+    consistency_loss,
     consistency_stage,
     probabilities_of,
     supervised_stage,
@@ -43,13 +44,15 @@ def run(
     """
     began = time.perf_counter()
     progress = progress or Progress()
-    folder = RunFolder(out)
+    folder, config_text = RunFolder(out), dump_config(config)
+    folder.check(config_text, resume=resume)
     image_set = image_set_of(config.data)
     network = network_of(config, len(image_set.classes))
     fabric = fabric_of(config)
     split = _split(config, image_set)
-    folder.open(dump_config(config), resume=resume)
     bench = _bench(config, folder, fabric, image_set, network, split, progress)
+    folder.open(config_text, resume=resume)
+    _write_split(bench, image_set, split)
     results = {SUPERVISED: supervised_stage(bench), CONSISTENCY: consistency_stage(bench)}
     if config.controls.uniform:
         results[UNIFORM] = consistency_stage(bench, UNIFORM)
@@ -91,14 +94,17 @@ def _bench(
     train, validation = (
         _decoded(image_set, part, size, config) for part in (split.train, split.validation)
     )
-    hashes = {**train.hashes, **validation.hashes}
-    records.write_json(folder.split, split.to_record(hashes))
     module = fabric.to_device(network.module)
     layer, _ = resolve_layer(
-        module, config.model.layer, torch.zeros(1, 3, size, size, device=fabric.device)
+        module,
+        config.model.layer,
+        torch.zeros(1, 3, size, size, device=fabric.device),
+        consistency_loss(config, module, config.model.layer).preset.layer,
     )
     for name, reason in split.skipped:
         progress.note(f"skipped {name}: {reason}")
+    for name, remark in image_set.notes:
+        progress.note(f"{name}: {remark}")
     progress.note(
         f"{len(train.examples)} training, {len(validation.examples)} validation, "
         f"{len(split.test)} test images; {network.name}, Grad-CAM at {layer}"
@@ -157,11 +163,20 @@ def _judge_stages(
     return verdicts, thresholds
 
 
+def _write_split(
+    bench: Bench, image_set: ImageSet, split: Split, verdicts: Verdicts | None = None
+) -> None:
+    """Write `split.json`; what is known of the test images only after they were opened."""
+    seen = verdicts or Verdicts()
+    hashes = {**bench.train.hashes, **bench.validation.hashes, **seen.hashes}
+    full = replace(split, skipped=(*split.skipped, *seen.skipped))
+    notes = [{"name": name, "remark": remark} for name, remark in image_set.notes]
+    records.write_json(bench.folder.split, {**full.to_record(hashes), "notes": notes})
+
+
 def _write_parts(bench: Bench, image_set: ImageSet, split: Split, verdicts: Verdicts) -> None:
     """Write predictions, localisation, the gallery, and the split with the test images' hashes."""
-    hashes = {**bench.train.hashes, **bench.validation.hashes, **verdicts.hashes}
-    full = replace(split, skipped=(*split.skipped, *verdicts.skipped))
-    records.write_json(bench.folder.split, full.to_record(hashes))
+    _write_split(bench, image_set, split, verdicts)
     for stage, judged in verdicts.stages.items():
         write_stage_tables(bench.folder.root, stage, judged, verdicts, image_set)
     write_gallery(

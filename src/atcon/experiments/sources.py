@@ -12,12 +12,23 @@ SOURCE_WEIGHTS = "source"
 """The name of the weights that ship with the package, for the embedded digits."""
 
 
+_WITHOUT_EFFECT = {
+    "digits": ("root", "classes", "csv", "boxes", "download"),
+    "voc": ("csv", "boxes"),
+    "folder": ("download",),
+}
+"""Keys of `data` that a data set does not look at; giving one is a mistake worth an error."""
+
+
 def image_set_of(config: DataConfig) -> ImageSet:
     """Index the data set that a configuration names; no image is decoded.
 
     Raises:
-        InputError: It is missing or malformed.
+        InputError: It is missing or malformed, or a key is given that it does not look at.
     """
+    for key in _WITHOUT_EFFECT[config.name]:
+        if value := getattr(config, key):
+            raise InputError(f"data.{key} = {value!r} has no effect with data.name={config.name}")
     if config.name == "digits":
         return digits()
     if config.root is None:
