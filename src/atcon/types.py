@@ -9,6 +9,7 @@ from torch import Tensor
 
 Images = Float[Tensor, "batch channel *grid"]
 Maps = Float[Tensor, "batch *grid"]
+LayerMaps = Float[Tensor, "batch *cells"]  # beside images, whose grid is another
 Logits = Float[Tensor, "batch class"]
 Classes = Int[Tensor, " batch"]
 Pixels = UInt8[Tensor, "channel height width"]

@@ -6,7 +6,7 @@ from torch import nn
 from atcon.attention.layers import resolve_layer
 from atcon.attention.trace import Trace, choose_classes, selected_sum, trace
 from atcon.errors import InputError
-from atcon.types import Classes, Images, Maps, Target
+from atcon.types import Classes, Images, LayerMaps, Target
 
 
 def grad_cam(
@@ -17,7 +17,7 @@ def grad_cam(
     layer: str | nn.Module | None = None,
     create_graph: bool = False,
     relu: bool = False,
-) -> Maps:
+) -> LayerMaps:
     """Weight the layer's feature maps by the mean gradient of the class score: A = sum_k a_k f_k.
 
     Args:
@@ -40,7 +40,7 @@ def grad_cam(
     return maps.relu() if relu else maps
 
 
-def grad_cam_of(run: Trace, classes: Classes, *, create_graph: bool = False) -> Maps:
+def grad_cam_of(run: Trace, classes: Classes, *, create_graph: bool = False) -> LayerMaps:
     """Grad-CAM of a forward pass that was traced with its layer (Eq. 3)."""
     if run.features is None:
         raise InputError("Grad-CAM needs a layer: trace the model with one")

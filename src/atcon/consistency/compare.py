@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from atcon.attention import choose_classes, grad_cam_of, guided_backprop_of, trace
 from atcon.consistency.correlation import Correlation, pearson
 from atcon.consistency.masks import Mask, squashed
-from atcon.types import Classes, Images, Logits, Maps, Target
+from atcon.types import Classes, Images, LayerMaps, Logits, Maps, Target
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Comparison:
 
     logits: Logits
     classes: Classes
-    first: Maps
+    first: LayerMaps
     guided: Maps
     mask: Maps
-    second: Maps
+    second: LayerMaps
     correlation: Float[Tensor, " batch"]
     activations: int
 

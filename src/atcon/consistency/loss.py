@@ -28,7 +28,7 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "default": Preset(mask="reference"),
+    "default": Preset(mask="reference", detach_mask=True),
     "paper": Preset(mask="variance", layer="convolution"),
     "reference": Preset(mask="reference", squash=True),
 }

@@ -116,7 +116,6 @@ def table(record: Mapping[str, Any]) -> str:
         means = [_mean(record["values"][stage][metric], digits) for stage in stages]
         changes = [_say(record["differences"][name][metric], digits) for name in names]
         lines.append("| " + " | ".join([title, *means, *changes]) + " |")
-    calibration = record["differences"]
     calibrated, beyond = (
         _say(record["differences"][name]["f1"], 1)
         for name in ("calibration_gain", "above_calibration")
@@ -124,13 +123,11 @@ def table(record: Mapping[str, Any]) -> str:
     epochs = "; ".join(
         f"{stage} {', '.join(map(str, kept))}" for stage, kept in record["kept"].items()
     )
-    lines += [
-        "",
+    calibration = (
         f"Calibration only (supervised model, thresholds of the validation set): F1 {calibrated}. "
-        f"Consistency minus calibration only: F1 {beyond}.",
-        "",
-        f"Epoch kept, by seed (0: the start): {epochs}.",
-    ]
+        f"Consistency minus calibration only: F1 {beyond}."
+    )
+    lines += ["", calibration, "", f"Epoch kept, by seed (0: the start): {epochs}."]
     return "\n".join(lines) + "\n"
 
 

@@ -236,6 +236,7 @@ def _summary(
     return {
         "atcon": atcon.__version__,
         "name": config.name,
+        "data": image_set.name,
         "seed": config.seed,
         "classes": list(classes),
         "multi_label": image_set.multi_label,

@@ -217,7 +217,8 @@ def _beats_controls(name: str, controls: Mapping[str, Any]) -> bool:
 
 def _say(name: str, change: Mapping[str, float]) -> str:
     interval = f"{change['low']:+.1f} to {change['high']:+.1f}"
-    return f"{_NAMES[name]} {change['value']:+.1f} points ({interval})"
+    text = f"{_NAMES[name]} {change['value']:+.1f} points ({interval})"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _headline(after: Scores, before: Scores, weights: np.ndarray, level: float) -> dict[str, Any]:
