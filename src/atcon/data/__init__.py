@@ -6,7 +6,7 @@ from atcon.data.few_shot import Split, few_shot_split
 from atcon.data.folder import folder
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_image, resize
-from atcon.data.loading import Decoded, load, readable, stream
+from atcon.data.loading import Decoded, Reader, load, stream
 from atcon.data.policy import OnBadImage
 from atcon.data.voc import VOC_CLASSES, voc
 
@@ -16,6 +16,7 @@ __all__ = [
     "Decoded",
     "ImageSet",
     "OnBadImage",
+    "Reader",
     "Split",
     "digits",
     "digits_source",
@@ -23,7 +24,6 @@ __all__ = [
     "folder",
     "load",
     "read_image",
-    "readable",
     "resize",
     "stream",
     "voc",

@@ -40,28 +40,56 @@ class Decoded:
     hashes: dict[str, str]
 
 
+class Reader:
+    """Reads images of a set, squashed to `size`, each once: what was tried is kept until taken."""
+
+    def __init__(self, image_set: ImageSet, size: int) -> None:
+        self.image_set = image_set
+        self.size = size
+        self._tried: dict[str, tuple[Pixels, str]] = {}
+
+    def can_read(self, example: Example) -> bool:
+        """Whether the image can be decoded; for `few_shot_split`."""
+        try:
+            self._tried[example.name] = self._decode(example)
+        except BadImageError:
+            return False
+        return True
+
+    def take(self, example: Example) -> tuple[Pixels, str]:
+        """Give the pixels and the SHA-256 of an image.
+
+        Raises:
+            BadImageError: It cannot be decoded.
+        """
+        return self._tried.pop(example.name, None) or self._decode(example)
+
+    def _decode(self, example: Example) -> tuple[Pixels, str]:
+        pixels = self.image_set.read(example)
+        content = Path(example.path).read_bytes() if example.path else pixels.numpy().tobytes()
+        return resize(pixels, self.size), hashlib.sha256(content).hexdigest()
+
+
 def load(
-    image_set: ImageSet,
+    reader: Reader,
     examples: Sequence[Example],
-    size: int,
     on_bad_image: OnBadImage = "skip",
     progress: Progress | None = None,
 ) -> Decoded:
-    """Decode `examples` and squash them to `size`.
+    """Decode `examples`, in parallel.
 
     Raises:
         BadImageError: An image cannot be read and the policy is "error".
         InputError: None could be read.
     """
-    decoded = _decode(image_set, examples, size, Skips(on_bad_image), progress)
+    decoded = _decode(reader, examples, Skips(on_bad_image), progress)
     _check_some(decoded, examples)
     return decoded
 
 
 def stream(
-    image_set: ImageSet,
+    reader: Reader,
     examples: Sequence[Example],
-    size: int,
     batch_size: int,
     on_bad_image: OnBadImage = "skip",
 ) -> Iterator[Decoded]:
@@ -78,7 +106,7 @@ def stream(
     waiting: Decoded | None = None
     for start in range(0, len(examples), batch_size):
         part = examples[start : start + batch_size]
-        batch = _decode(image_set, part, size, Skips(on_bad_image), None)
+        batch = _decode(reader, part, Skips(on_bad_image), None)
         if waiting is None or not waiting.examples or not batch.examples:
             waiting = batch if waiting is None else _merge_skips(waiting, batch)
             continue
@@ -87,19 +115,6 @@ def stream(
     _check_some(waiting, examples)
     if waiting is not None:
         yield waiting
-
-
-def readable(image_set: ImageSet) -> Callable[[Example], bool]:
-    """Give a test of whether an image can be decoded, for `few_shot_split`."""
-
-    def can_be_read(example: Example) -> bool:
-        try:
-            image_set.read(example)
-        except BadImageError:
-            return False
-        return True
-
-    return can_be_read
 
 
 def _merge_skips(first: Decoded, second: Decoded) -> Decoded:
@@ -114,17 +129,16 @@ def _check_some(decoded: Decoded | None, examples: Sequence[Example]) -> None:
 
 
 def _decode(
-    image_set: ImageSet,
+    reader: Reader,
     examples: Sequence[Example],
-    size: int,
     skips: Skips,
     progress: Progress | None,
 ) -> Decoded:
-    pixels = torch.empty(len(examples), 3, size, size, dtype=torch.uint8)
+    pixels = torch.empty(len(examples), 3, reader.size, reader.size, dtype=torch.uint8)
     kept: list[Example] = []
     hashes: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as workers:
-        jobs = [workers.submit(_one, image_set, example, size) for example in examples]
+        jobs = [workers.submit(reader.take, example) for example in examples]
         try:
             for done, (example, job) in enumerate(zip(examples, jobs, strict=True), 1):
                 try:
@@ -136,13 +150,7 @@ def _decode(
                     progress(done, len(examples))
         finally:
             workers.shutdown(wait=True, cancel_futures=True)
-    labels = torch.zeros(len(kept), len(image_set.classes))
+    labels = torch.zeros(len(kept), len(reader.image_set.classes))
     for row, example in enumerate(kept):
         labels[row, list(example.labels)] = 1
     return Decoded(pixels[: len(kept)], labels, tuple(kept), tuple(skips.entries), hashes)
-
-
-def _one(image_set: ImageSet, example: Example, size: int) -> tuple[Pixels, str]:
-    pixels = image_set.read(example)
-    content = Path(example.path).read_bytes() if example.path else pixels.numpy().tobytes()
-    return resize(pixels, size), hashlib.sha256(content).hexdigest()

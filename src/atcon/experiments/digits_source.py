@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from atcon import records
-from atcon.data import AUGMENTATIONS, digits_source, load
+from atcon.data import AUGMENTATIONS, Reader, digits_source, load
 from atcon.evaluation import mean_average_precision, point
 from atcon.experiments.stages import inputs_of, probabilities_of
 from atcon.models import build, save_weights
@@ -25,7 +25,8 @@ def train_source(out: Path, *, epochs: int = EPOCHS, scenes: int = 4000) -> floa
     """Train from scratch, write the weights in half precision, and give the validation mAP."""
     source = digits_source(pool=scenes)
     network = build("digits_resnet", classes=len(source.classes), seed=SEED)
-    train = load(source, source.pool, network.input_size)
+    reader = Reader(source, network.input_size)
+    train = load(reader, source.pool)
     loss = SupervisedLoss(network.module, multi_label=True, batch_norm="batch")
     optimizer = torch.optim.AdamW(network.module.parameters(), lr=LEARNING_RATE)
     rates = torch.optim.lr_scheduler.OneCycleLR(
@@ -48,7 +49,7 @@ def train_source(out: Path, *, epochs: int = EPOCHS, scenes: int = 4000) -> floa
     with records.whole_file(out) as part:
         save_weights(network.module.half(), part)
     network.module.float()
-    validation = load(source, source.validation or (), network.input_size)
+    validation = load(reader, source.validation or ())
     scores = probabilities_of(
         network, validation.pixels, multi_label=True, fabric=Fabric(accelerator="cpu")
     )

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 
 from atcon.attention import count_guided
 from atcon.consistency import Comparison, ConsistencyLoss, mask_contrast
-from atcon.data import Decoded, ImageSet, stream
+from atcon.data import Decoded, ImageSet, Reader, stream
 from atcon.evaluation import Localisation, floors, localise
 from atcon.experiments.config import RunConfig
 from atcon.experiments.progress import Progress
@@ -111,9 +111,8 @@ def judge(
     labels = []
     progress.begin("evaluation", len(examples))
     batches = stream(
-        image_set,
+        Reader(image_set, size),
         examples,
-        size,
         config.evaluation.batch_size,
         config.data.on_bad_image,
     )

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 import atcon
 from atcon import records
 from atcon.attention import resolve_layer
-from atcon.data import Decoded, ImageSet, Split, few_shot_split, load, readable
+from atcon.data import ImageSet, Reader, Split, few_shot_split, load
 from atcon.evaluation import fit_thresholds, predict
 from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, dump_config
@@ -49,8 +49,9 @@ def run(
     image_set = image_set_of(config.data)
     network = network_of(config, len(image_set.classes))
     fabric = fabric_of(config)
-    split = _split(config, image_set)
-    bench = _bench(config, folder, fabric, image_set, network, split, progress)
+    reader = Reader(image_set, size_of(config, network))
+    split = _split(config, reader)
+    bench = _bench(config, folder, fabric, reader, network, split, progress)
     folder.open(config_text, resume=resume)
     _write_split(bench, image_set, split)
     results = {SUPERVISED: supervised_stage(bench), CONSISTENCY: consistency_stage(bench)}
@@ -70,14 +71,14 @@ def run(
     return record
 
 
-def _split(config: RunConfig, image_set: ImageSet) -> Split:
+def _split(config: RunConfig, reader: Reader) -> Split:
     return few_shot_split(
-        image_set,
+        reader.image_set,
         per_class=config.data.per_class,
         validation_images=config.data.validation_images,
         seed=config.seed,
         test_images=config.data.test_images,
-        readable=readable(image_set) if config.data.on_bad_image == "skip" else None,
+        readable=reader.can_read if config.data.on_bad_image == "skip" else None,
     )
 
 
@@ -85,14 +86,14 @@ def _bench(
     config: RunConfig,
     folder: RunFolder,
     fabric: Fabric,
-    image_set: ImageSet,
+    reader: Reader,
     network: Network,
     split: Split,
     progress: Progress,
 ) -> Bench:
-    size = size_of(config, network)
+    image_set, size = reader.image_set, reader.size
     train, validation = (
-        _decoded(image_set, part, size, config) for part in (split.train, split.validation)
+        load(reader, part, config.data.on_bad_image) for part in (split.train, split.validation)
     )
     module = fabric.to_device(network.module)
     layer, _ = resolve_layer(
@@ -120,12 +121,6 @@ def _bench(
         layer=layer,
         progress=progress,
     )
-
-
-def _decoded(
-    image_set: ImageSet, examples: tuple[Any, ...], size: int, config: RunConfig
-) -> Decoded:
-    return load(image_set, examples, size, config.data.on_bad_image)
 
 
 def _judge_stages(

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from atcon.data import digits, digits_source, few_shot_split, load
+from atcon.data import Reader, digits, digits_source, few_shot_split, load
 from atcon.data.digits import MAX_DIGITS, MAX_OVERLAP, SIDE, TASKS
 from atcon.errors import InputError
 
@@ -40,7 +40,9 @@ def test_scenes_are_the_same_whenever_and_in_whatever_order_they_are_composed():
     torch.manual_seed(1)
     backwards = [again.read(example) for example in again.test[:20][::-1]][::-1]
     assert all(map(torch.equal, forwards, backwards))
-    assert torch.equal(load(made, made.test, 64).pixels, load(again, again.test, 64).pixels)
+    assert torch.equal(
+        load(Reader(made, 64), made.test).pixels, load(Reader(again, 64), again.test).pixels
+    )
 
 
 def test_composing_leaves_the_global_random_state_alone():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from atcon.data import folder, load
+from atcon.data import Reader, folder, load
 from atcon.errors import BadImageError, InputError
 from atcon.types import Box
 
@@ -46,7 +46,7 @@ def test_each_sub_folder_is_a_class(save, tmp_path):
         f"dog/deeper/{i}.JPG": ("dog",) for i in range(10)
     }
     assert len(made.test) == 6
-    assert load(made, made.pool, 4).pixels.shape == (14, 3, 4, 4)
+    assert load(Reader(made, 4), made.pool).pixels.shape == (14, 3, 4, 4)
 
 
 def test_classes_select_and_order_the_folders(save, tmp_path):

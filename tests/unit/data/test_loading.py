@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atcon.data import ImageSet, load, readable, resize, stream
+from atcon.data import ImageSet, Reader, load, resize, stream
 from atcon.data.images import read_file
 from atcon.errors import BadImageError, InputError
 from atcon.types import Example
@@ -28,7 +28,7 @@ def images(save) -> ImageSet:
 
 
 def test_loading_keeps_the_order_and_names_what_it_skips(images):
-    decoded = load(images, images.pool, 6)
+    decoded = load(Reader(images, 6), images.pool)
     kept = [example for i, example in enumerate(images.pool) if i not in BAD]
     assert list(decoded.examples) == kept
     assert [name for name, _ in decoded.skipped] == ["n2", "n3", "n7"]
@@ -43,20 +43,20 @@ def test_loading_keeps_the_order_and_names_what_it_skips(images):
 
 def test_the_policy_error_ends_at_the_first_bad_image(images):
     with pytest.raises(BadImageError, match=r"2\.png"):
-        load(images, images.pool, 6, on_bad_image="error")
+        load(Reader(images, 6), images.pool, on_bad_image="error")
     with pytest.raises(BadImageError, match=r"2\.png"):
-        list(stream(images, images.pool, 6, 3, on_bad_image="error"))
+        list(stream(Reader(images, 6), images.pool, 3, on_bad_image="error"))
 
 
 def test_an_unknown_policy_is_named(images):
     with pytest.raises(InputError, match="'ignore' is not a policy"):
-        load(images, images.pool, 6, on_bad_image="ignore")
+        load(Reader(images, 6), images.pool, on_bad_image="ignore")
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 100])
 def test_a_stream_holds_what_loading_holds(images, batch_size):
-    whole = load(images, images.pool, 6)
-    batches = list(stream(images, images.pool, 6, batch_size))
+    whole = load(Reader(images, 6), images.pool)
+    batches = list(stream(Reader(images, 6), images.pool, batch_size))
     assert all(1 <= len(batch.examples) <= batch_size for batch in batches)
     assert torch.equal(torch.cat([batch.pixels for batch in batches]), whole.pixels)
     assert torch.equal(torch.cat([batch.labels for batch in batches]), whole.labels)
@@ -68,7 +68,7 @@ def test_a_stream_holds_what_loading_holds(images, batch_size):
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_a_stream_that_starts_with_bad_images_tells_of_them(images, batch_size):
     examples = [images.pool[i] for i in (2, 3, 0)]
-    (batch,) = stream(images, examples, 6, batch_size)
+    (batch,) = stream(Reader(images, 6), examples, batch_size)
     assert [e.name for e in batch.examples] == ["n0"]
     assert [name for name, _ in batch.skipped] == ["n2", "n3"]
 
@@ -76,33 +76,33 @@ def test_a_stream_that_starts_with_bad_images_tells_of_them(images, batch_size):
 def test_nothing_readable_is_an_error_that_names_the_first(images):
     bad = [images.pool[i] for i in BAD]
     with pytest.raises(InputError, match=r"none of 3 images can be read; the first, n2: .*2\.png"):
-        load(images, bad, 6)
+        load(Reader(images, 6), bad)
     with pytest.raises(InputError, match="none of 3 images"):
-        list(stream(images, bad, 6, 2))
+        list(stream(Reader(images, 6), bad, 2))
 
 
 def test_no_examples_give_no_batches(images):
-    assert list(stream(images, [], 6, 2)) == []
-    assert load(images, [], 6).pixels.shape == (0, 3, 6, 6)
+    assert list(stream(Reader(images, 6), [], 2)) == []
+    assert load(Reader(images, 6), []).pixels.shape == (0, 3, 6, 6)
 
 
 def test_a_batch_size_of_zero_is_refused(images):
     with pytest.raises(InputError, match="batch_size: 0"):
-        list(stream(images, images.pool, 6, 0))
+        list(stream(Reader(images, 6), images.pool, 0))
 
 
 def test_an_image_without_labels_has_a_row_of_zeros(images):
-    decoded = load(images, [replace(images.pool[0], labels=()), images.pool[1]], 6)
+    decoded = load(Reader(images, 6), [replace(images.pool[0], labels=()), images.pool[1]])
     assert decoded.labels.tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
 def test_progress_counts_every_image_once(images):
     seen: list[tuple[int, int]] = []
-    load(images, images.pool, 6, progress=lambda done, total: seen.append((done, total)))
+    load(Reader(images, 6), images.pool, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i + 1, 8) for i in range(8)]
 
 
-def test_each_image_is_decoded_once(images):
+def test_each_image_is_decoded_once_also_when_it_was_tried_for_the_split(images):
     opened: list[str] = []
 
     def read(example):
@@ -110,10 +110,12 @@ def test_each_image_is_decoded_once(images):
         return read_file(example)
 
     counted = ImageSet("made", images.classes, True, images.pool, (), read)
-    list(stream(counted, counted.pool, 6, 3))
+    reader = Reader(counted, 6)
+    usable = [example for example in counted.pool if reader.can_read(example)]
+    list(stream(reader, usable, 3))
     assert sorted(opened) == sorted(example.name for example in images.pool)
 
 
-def test_readable_agrees_with_decoding(images):
-    can_be_read = readable(images)
-    assert [i for i, example in enumerate(images.pool) if not can_be_read(example)] == list(BAD)
+def test_what_can_be_read_agrees_with_decoding(images):
+    reader = Reader(images, 6)
+    assert [i for i, example in enumerate(images.pool) if not reader.can_read(example)] == list(BAD)
