@@ -192,7 +192,6 @@ class _Observer:
 
     bench: Bench
     stage: str
-    keep: str
 
     def step(self, epoch: int, done: int, logged: Mapping[str, float]) -> None:
         del epoch, done
@@ -238,7 +237,7 @@ def _run_stage(
         epochs=epochs,
         seed=bench.config.seed,
         backend=bench.fabric,
-        observer=_Observer(bench, name, "map"),
+        observer=_Observer(bench, name),
         keep_start=name != "supervised",
         save=save,
     )
@@ -289,10 +288,10 @@ def _resume(bench: Bench, name: str, state: TrainingState) -> bool:
 
 
 def _forget_lines(folder: RunFolder, stage: str, epoch: int) -> None:
+    """Drop the lines of epochs that were not saved, and a last line that a crash cut short."""
     lines = records.read_lines(folder.metrics)
     kept = [line for line in lines if line["stage"] != stage or line["epoch"] <= epoch]
-    if len(kept) < len(lines):
-        records.write_lines(folder.metrics, kept)
+    records.write_lines(folder.metrics, kept)
 
 
 def _validation_at(folder: RunFolder, stage: str, epoch: int) -> dict[str, float]:
