@@ -60,7 +60,8 @@ def line_chart(title: str, lines: Sequence[Line]) -> Markup:
     """Draw curves over epochs, with the start as a dashed line and the kept epoch as a ring."""
     starts = [line.start for line in lines if line.start is not None]
     points = [point for line in lines for point in line.points]
-    span = min(x for x, _ in points), max(1.0, *(x for x, _ in points))
+    first = min(x for x, _ in points)
+    span = first, max(first + 1, *(x for x, _ in points))
     ticks = tuple(x for x in round_ticks(span, 5, least=1) if span[0] <= x <= span[1])
     axes = Axes(span, ticks, round_ticks([*(y for _, y in points), *starts]))
     parts = [_frame(axes, "epoch")]

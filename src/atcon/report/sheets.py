@@ -61,7 +61,7 @@ def _write_sheet(folder: Path, entry: Record, stages: list[str]) -> Path:
     sheet = _sheet(path, entry, [stage for stage in stages if dig(entry, "stages", stage)])
     target = path.with_suffix(".png")
     with whole_file(target) as part:
-        sheet.save(part, "PNG", optimize=True)
+        sheet.save(part, "PNG")
     return target
 
 

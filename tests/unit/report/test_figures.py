@@ -91,3 +91,11 @@ def test_a_run_that_changed_nothing_draws_neither_gains_nor_scatter(finished):
     assert scatter(type(run)(**{**vars(run), "localisation": still})) is None
     nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
     assert gain_plot({"gain": {"map": nothing}}) is None
+
+
+def test_a_training_of_one_epoch_is_a_dot_inside_the_axes():
+    drawn = line_chart("Loss", [Line("Supervised", "ours", ((1.0, 0.5),))])
+    ((x, y),) = re.findall(r'circle class="dot ours" cx="([\d.]+)" cy="([\d.]+)"', drawn)
+    assert 0 < float(x) < 360
+    assert 0 < float(y) < 216
+    assert "nan" not in drawn
