@@ -104,6 +104,7 @@ def _stage(classes: tuple[str, ...], lift: float, epoch: int) -> dict:
                 "f1": 48.5 + 31 * index % 37 + lift * (index - 2),
                 "ap": 55.2 + 17 * index % 29 + lift * (3 - index),
                 "count": 12 + 7 * index,
+                "intervals": {"f1": [40.5 + index, 88.5], "ap": [50.2, 90.5 + index]},
             }
             for index, name in enumerate(classes)
         },

@@ -4,6 +4,7 @@ from atcon.evaluation.bootstrap import (
     Gain,
     Interval,
     bootstrap,
+    bootstrap_per_class,
     paired_bootstrap,
     resample_weights,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Metric",
     "average_precision",
     "bootstrap",
+    "bootstrap_per_class",
     "box_mask",
     "centre_box",
     "energy_inside",

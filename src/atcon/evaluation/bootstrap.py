@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from atcon.errors import InputError
-from atcon.evaluation.metric import Metric, Values, Weights, point
+from atcon.evaluation.metric import ClassMetric, Metric, Values, Weights, point
 
 _CHUNK = 2**19
 """Weights handed to a metric at once: its intermediate arrays stay in the cache."""
@@ -93,6 +93,19 @@ def bootstrap(metric: Metric, weights: Weights, *, level: float = 0.95) -> Inter
     return None if drawn is None else Interval(drawn.value, *_percentiles(drawn.values, level))
 
 
+def bootstrap_per_class(
+    metric: ClassMetric, weights: Weights, *, level: float = 0.95
+) -> list[Interval | None]:
+    """Percentile interval of every class; None where a class's metric is not defined."""
+    columns = _drawn(metric, weights).T
+    values = point(metric, weights.shape[1])
+    drawn = [_defined(float(v), column) for v, column in zip(values, columns, strict=True)]
+    return [
+        None if one is None else Interval(one.value, *_percentiles(one.values, level))
+        for one in drawn
+    ]
+
+
 def paired_bootstrap(
     after: Metric, before: Metric, weights: Weights, *, level: float = 0.95
 ) -> Gain | None:
@@ -118,10 +131,16 @@ class _Resampled:
     values: Values
 
 
-def _resampled(metric: Callable[[Weights], Values], weights: Weights) -> _Resampled | None:
-    value = float(point(metric, weights.shape[1]))
+def _resampled(metric: Metric, weights: Weights) -> _Resampled | None:
+    return _defined(float(point(metric, weights.shape[1])), _drawn(metric, weights))
+
+
+def _drawn(metric: Callable[[Weights], np.ndarray], weights: Weights) -> np.ndarray:
     parts = np.array_split(weights, min(len(weights), -(-weights.size // _CHUNK)))
-    values = np.concatenate([metric(rows) for rows in parts])
+    return np.concatenate([metric(rows) for rows in parts])
+
+
+def _defined(value: float, values: Values) -> _Resampled | None:
     values = values[~np.isnan(values)]
     return None if np.isnan(value) or not len(values) else _Resampled(value, values)
 

@@ -9,15 +9,16 @@ import numpy as np
 
 from atcon.evaluation import (
     Gain,
+    Interval,
     Metric,
     average_precision,
     bootstrap,
+    bootstrap_per_class,
     f1,
     f1_per_class,
     holm,
     mean_average_precision,
     paired_bootstrap,
-    point,
     predict,
     resample_weights,
     weighted_mean,
@@ -57,16 +58,21 @@ class Scores:
         values = [0.0 if place is None else getattr(place, key) for place in judged.places]
         return weighted_mean(np.array(values), self.placed)
 
-    def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, float | int | None]]:
-        """F1, average precision and number of test images of every class."""
-        count = len(self.labels)
-        scores = point(f1_per_class(self.labels, self.plain), count)
-        precisions = point(average_precision(self.labels, self.probabilities), count)
+    def per_class(
+        self, classes: Sequence[str], weights: np.ndarray, level: float
+    ) -> dict[str, dict[str, Any]]:
+        """F1 and average precision of every class with their intervals, and its test images."""
+        found = {
+            "f1": bootstrap_per_class(f1_per_class(self.labels, self.plain), weights, level=level),
+            "ap": bootstrap_per_class(
+                average_precision(self.labels, self.probabilities), weights, level=level
+            ),
+        }
         return {
             name: {
-                "f1": _scaled("f1", float(scores[index])),
-                "ap": _scaled("ap", float(precisions[index])),
+                **{key: _value(key, column[index]) for key, column in found.items()},
                 "count": int(self.labels[:, index].sum()),
+                "intervals": {key: _interval(key, column[index]) for key, column in found.items()},
             }
             for index, name in enumerate(classes)
         }
@@ -76,15 +82,14 @@ def test_record(
     scores: Scores, weights: np.ndarray, level: float, classes: Sequence[str]
 ) -> dict[str, Any]:
     """The `test`, `intervals` and `per_class` of one stage."""
-    test: dict[str, float | None] = {}
-    intervals: dict[str, list[float | None] | None] = {}
-    for name, metric in scores.metrics.items():
-        found = bootstrap(metric, weights, level=level)
-        test[name] = None if found is None else _scaled(name, found.value)
-        intervals[name] = (
-            None if found is None else [_scaled(name, found.low), _scaled(name, found.high)]
-        )
-    return {"test": test, "intervals": intervals, "per_class": scores.per_class(classes)}
+    found = {
+        name: bootstrap(metric, weights, level=level) for name, metric in scores.metrics.items()
+    }
+    return {
+        "test": {name: _value(name, interval) for name, interval in found.items()},
+        "intervals": {name: _interval(name, interval) for name, interval in found.items()},
+        "per_class": scores.per_class(classes, weights, level),
+    }
 
 
 def gain_record(after: Scores, before: Scores, weights: np.ndarray, level: float) -> dict[str, Any]:
@@ -236,6 +241,16 @@ def _gain(name: str, gain: Gain | None) -> dict[str, Any] | None:
         return None
     scaled = {key: _scaled(name, value) for key, value in asdict(gain).items() if key != "p"}
     return {**scaled, "p": round(gain.p, 5)}
+
+
+def _value(name: str, interval: Interval | None) -> float | None:
+    return None if interval is None else _scaled(name, interval.value)
+
+
+def _interval(name: str, interval: Interval | None) -> list[float | None] | None:
+    if interval is None:
+        return None
+    return [_scaled(name, interval.low), _scaled(name, interval.high)]
 
 
 def _scaled(name: str, value: float) -> float | None:

@@ -197,17 +197,29 @@ def class_rows(summary: Record) -> list[ClassRow]:
         ClassRow(
             name=str(name),
             count=plain(dig_number(before, name, "count"), 0),
-            f1=_change(dig_number(before, name, "f1"), dig_number(after, name, "f1")),
-            ap=_change(dig_number(before, name, "ap"), dig_number(after, name, "ap")),
+            f1=_change(before, after, name, "f1"),
+            ap=_change(before, after, name, "ap"),
         )
         for name in dig_list(summary, "classes")
         if name in before
     ]
 
 
-def _change(before: float | None, after: float | None) -> tuple[Estimate, Estimate, Estimate]:
-    change = None if before is None or after is None else after - before
-    return plain(before), plain(after), plain(change, signed=True)
+def _change(
+    before: Record, after: Record, name: str, key: str
+) -> tuple[Estimate, Estimate, Estimate]:
+    """Return one metric of one class before and after, with intervals, and its change."""
+    start, end = (
+        estimate(
+            dig_number(table, name, key),
+            dig(table, name, "intervals", key),
+            1,
+            f"per_class.{name}.intervals.{key}",
+        )
+        for table in (before, after)
+    )
+    change = None if start.value is None or end.value is None else end.value - start.value
+    return start, end, plain(change, signed=True)
 
 
 def key_figures(summary: Record) -> list[MetricRow]:

@@ -10,7 +10,9 @@ from atcon.errors import InputError
 from atcon.evaluation import (
     Gain,
     Interval,
+    average_precision,
     bootstrap,
+    bootstrap_per_class,
     f1,
     mean_average_precision,
     paired_bootstrap,
@@ -194,3 +196,16 @@ def test_wrong_arguments_name_what_is_wrong():
         resample_weights(3, 10, seed=0, groups=["a", "b"])
     with pytest.raises(InputError, match="level 95"):
         bootstrap(mean(np.array([1.0, 2.0])), np.ones((3, 2)), level=95)
+
+
+def test_per_class_intervals_are_those_of_each_class_alone():
+    generator = np.random.default_rng(5)
+    labels = generator.random((60, 3)) < (0.4, 0.0, 0.2)
+    scores = generator.random((60, 3))
+    weights = resample_weights(60, 200, seed=3)
+    metric = average_precision(labels, scores)
+    found = bootstrap_per_class(metric, weights, level=0.9)
+    alone = [bootstrap(lambda rows, c=c: metric(rows)[:, c], weights, level=0.9) for c in range(3)]
+    assert found == alone
+    assert found[1] is None
+    assert found[0].low < found[0].value < found[0].high
