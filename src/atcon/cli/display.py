@@ -17,10 +17,11 @@ _ROWS = (
     ("f1", "F1"),
     ("f1_tuned", "F1, thresholds fitted on validation"),
     ("map", "mAP"),
-    ("iou", "IoU of Grad-CAM with the boxes"),
+    ("iou", "IoU with the boxes"),
     ("epg", "energy inside the boxes"),
     ("consistency", "consistency of the maps"),
 )
+_CONTROLS = {"uniform": "uniform mask", "calibration": "thresholds fitted on validation"}
 _SHOWN = {"loss": "loss", "correlation": "consistency", "mask_contrast": "mask contrast"}
 
 
@@ -93,7 +94,8 @@ class BarProgress(Progress):
 def show_evaluation(record: Mapping[str, Any]) -> None:
     """Print before, after and gain as a table with intervals."""
     before, after = (record["stages"][stage] for stage in ("supervised", "consistency"))
-    table = Table(title=f"{record['counts']['test']} test images, intervals over them")
+    level = f"{100 * record['level']:.0f} %"
+    table = Table(title=f"{record['counts']['test']} test images, {level} intervals over them")
     for column in ("", "supervised", "after consistency", "gain", "p"):
         table.add_column(column, justify="left" if not column else "right")
     for key, name in _ROWS:
@@ -110,10 +112,13 @@ def show_summary(summary: Mapping[str, Any], report: Path) -> None:
     show_evaluation(summary)
     console = Console()
     after = summary["stages"]["consistency"]
-    for name, control in summary["controls"].items():
-        gains = {key: gain for key, gain in control["gain"].items() if gain is not None}
-        text = ", ".join(f"{key} {gain['value']:+.1f}" for key, gain in gains.items())
-        console.print(f"control, {name}: {text}", highlight=False)
+    for control, title in _CONTROLS.items():
+        gains = summary["controls"].get(control, {}).get("gain", {})
+        text = ", ".join(
+            f"{name} {_change(gains[key], key)[0]}" for key, name in _ROWS if gains.get(key)
+        )
+        if text:
+            console.print(f"control, {title}: {text}", highlight=False)
     epoch = after["epoch"]
     kept = f"epoch {epoch} of {after['epochs']}" if after["kept"] else "the start"
     console.print(f"kept: {kept} of fine-tuning; Grad-CAM at {escape(summary['model']['layer'])}")

@@ -11,20 +11,20 @@ from lightning_fabric import Fabric
 
 from atcon import records
 from atcon.consistency import mask_contrast
-from atcon.data import ImageSet, Split, read_image, resize
+from atcon.data import ImageSet, Split, draw_test, read_image, resize
 from atcon.errors import BadImageError, InputError
 from atcon.evaluation import predict
 from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, load_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import STAGES, put_maps, write_arrays
-from atcon.experiments.judge import MAPS, judge
+from atcon.experiments.judge import MAPS, Verdicts, judge
 from atcon.experiments.progress import Progress
-from atcon.experiments.run import write_stage_tables
-from atcon.experiments.setup import fabric_of, size_of
+from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of
 from atcon.experiments.stages import consistency_loss, inputs_of, squash_logits
-from atcon.models import Network, build
+from atcon.experiments.tables import write_stage_tables
+from atcon.models import Network
 from atcon.types import Example
 
 _CHANGEABLE = ("data.root", "data.test_images", "evaluation.", "device", "precision")
@@ -53,13 +53,7 @@ class FinishedRun:
         if stage not in self.record["stages"]:
             known = ", ".join(self.record["stages"])
             raise InputError(f"{self.folder.root} has no stage {stage!r}: it has {known}")
-        network = build(
-            self.config.model.name,
-            classes=len(self.record["classes"]),
-            weights=self.folder.weights(stage),
-        )
-        fabric.to_device(network.module)
-        return network
+        return stage_network(self.config, self.folder, len(self.record["classes"]), stage, fabric)
 
 
 def reopen(run: Path, overrides: Iterable[str] = ()) -> FinishedRun:
@@ -120,34 +114,34 @@ def evaluate(
         fabric=fabric,
         progress=progress or Progress(),
     )
-    level, resamples = config.evaluation.level, config.evaluation.resamples
-    weights = summary.weights_for(len(verdicts.examples), resamples, config.seed)
-    scores = {
-        stage: summary.Scores(
-            judged,
-            verdicts.labels,
-            np.array(record["stages"][stage]["thresholds"]),
-            multi_label=image_set.multi_label,
-        )
-        for stage, judged in verdicts.stages.items()
-    }
-    result = {
-        "run": str(run),
-        "classes": record["classes"],
-        "counts": {"test": len(verdicts.examples), "skipped": len(verdicts.skipped)},
-        "skipped": [{"name": name, "reason": reason} for name, reason in verdicts.skipped],
-        "stages": {
-            stage: summary.test_record(score, weights, level, image_set.classes)
-            for stage, score in scores.items()
-        },
-        "gain": summary.gain_record(scores["consistency"], scores["supervised"], weights, level),
-        "floors": summary.floor_record(verdicts.stages["supervised"]),
-    }
+    result = _result(opened, verdicts)
     if out is not None:
         for stage, judged in verdicts.stages.items():
             write_stage_tables(out, stage, judged, verdicts, image_set)
         records.write_json(out / "evaluation.json", result)
     return result
+
+
+def _result(opened: FinishedRun, verdicts: Verdicts) -> dict[str, Any]:
+    config, record = opened.config.evaluation, opened.record
+    weights = summary.weights_for(len(verdicts.examples), config.resamples, opened.config.seed)
+    thresholds = {name: np.array(stage["thresholds"]) for name, stage in record["stages"].items()}
+    scores = summary.scores_of(verdicts, thresholds, multi_label=record["multi_label"])
+    return {
+        "run": str(opened.folder.root),
+        "classes": record["classes"],
+        "level": config.level,
+        "counts": {"test": len(verdicts.examples), "skipped": len(verdicts.skipped)},
+        "skipped": [{"name": name, "reason": reason} for name, reason in verdicts.skipped],
+        "stages": {
+            stage: summary.test_record(score, weights, config.level, record["classes"])
+            for stage, score in scores.items()
+        },
+        "gain": summary.gain_record(
+            scores["consistency"], scores["supervised"], weights, config.level
+        ),
+        "floors": summary.floor_record(verdicts.stages["supervised"]),
+    }
 
 
 def attend(
@@ -246,9 +240,11 @@ def _attend_one(
 
 
 def _test_examples(opened: FinishedRun, image_set: ImageSet) -> tuple[Example, ...]:
-    """The run's own test images; all test images where the data lies at another root."""
-    original = load_config(str(opened.folder.config))
-    if original.data != opened.config.data:
+    """The run's own test images; all where the data lies at another root, unless told how many."""
+    original, data = load_config(str(opened.folder.config)).data, opened.config.data
+    if data.test_images != original.test_images:
+        return draw_test(image_set, data.test_images, opened.config.seed)
+    if data != original:
         return image_set.test
     record = records.read_json(opened.folder.split)
     return Split.from_record(record, image_set).test

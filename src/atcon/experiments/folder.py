@@ -99,9 +99,17 @@ class RunFolder:
                 f"{self.root} holds an unfinished run: add --resume to continue it, "
                 "or choose another --out"
             )
+        self.check_configuration(config_text)
+
+    def check_configuration(self, config_text: str) -> None:
+        """See whether the run here is one of this configuration.
+
+        Raises:
+            InputError: It is of another one.
+        """
         if self.config.read_text(encoding="utf-8") != config_text:
             raise InputError(
-                f"{self.config} differs from the configuration asked for: resume with the same "
+                f"{self.config} differs from the configuration asked for: continue with the same "
                 "configuration and --set values, or choose another --out"
             )
 

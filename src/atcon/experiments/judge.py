@@ -138,7 +138,8 @@ def judge(
 
 def guided_activations(network: Network, size: int, device: torch.device) -> int:
     """How many activations of the network the guided rule reaches."""
-    return count_guided(network.module, torch.zeros(1, 3, size, size, device=device))
+    black = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    return count_guided(network.module, inputs_of(black, network, device))
 
 
 def _note(

@@ -6,7 +6,8 @@ from typing import Any
 
 from atcon import records
 from atcon.evaluation import paired_over_seeds
-from atcon.experiments.config import load_config
+from atcon.experiments.config import dump_config, load_config
+from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
 
@@ -42,6 +43,9 @@ def repeat(
 
     Returns:
         The content of `out/seeds.json`; the table is in `out/seeds.md`.
+
+    Raises:
+        InputError: As for `run`, or a finished seed is of another configuration.
     """
     progress = progress or Progress()
     summaries = {}
@@ -49,6 +53,7 @@ def repeat(
         folder = out / f"seed-{seed}"
         config = load_config(source, [*overrides, f"seed={seed}"])
         if (folder / "summary.json").exists():
+            RunFolder(folder).check_configuration(dump_config(config))
             progress.note(f"seed {seed}: finished already")
             summaries[seed] = records.read_json(folder / "summary.json")
         else:

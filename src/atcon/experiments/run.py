@@ -12,12 +12,12 @@ import atcon
 from atcon import records
 from atcon.attention import resolve_layer
 from atcon.data import ImageSet, Reader, Split, few_shot_split, load
-from atcon.evaluation import fit_thresholds, predict
+from atcon.evaluation import fit_thresholds
 from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, dump_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
-from atcon.experiments.judge import Judged, Verdicts, guided_activations, judge
+from atcon.experiments.judge import Verdicts, guided_activations, judge
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
@@ -29,6 +29,7 @@ from atcon.experiments.stages import (
     probabilities_of,
     supervised_stage,
 )
+from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
 
 SUPERVISED, CONSISTENCY, UNIFORM = "supervised", "consistency", "uniform"
@@ -128,7 +129,9 @@ def _judge_stages(
 ) -> tuple[Verdicts, dict[str, Any]]:
     """Evaluate every stage on the test images; fit its thresholds on the validation images."""
     networks = {
-        stage: stage_network(bench.config, bench.folder, image_set, stage, bench.fabric)
+        stage: stage_network(
+            bench.config, bench.folder, len(image_set.classes), stage, bench.fabric
+        )
         for stage in stages
     }
     labels = bench.validation.labels.numpy().astype(bool)
@@ -182,30 +185,6 @@ def _write_parts(bench: Bench, image_set: ImageSet, split: Split, verdicts: Verd
     )
 
 
-def write_stage_tables(
-    root: Path, stage: str, judged: Judged, verdicts: Verdicts, image_set: ImageSet
-) -> None:
-    """Write `predictions/STAGE.csv` and `localisation/STAGE.csv`."""
-    classes = image_set.classes
-    predicted = predict(judged.probabilities, multi_label=image_set.multi_label)
-    said, placed = [], []
-    for row, example in enumerate(verdicts.examples):
-        top = int(judged.top[row])
-        chosen = [classes[index] for index in predicted[row].nonzero()[0]]
-        truth = [classes[index] for index in example.labels]
-        numbers = [f"{value:.6f}" for value in judged.probabilities[row]]
-        said.append([example.name, ";".join(truth), ";".join(chosen), *numbers])
-        place = judged.places[row]
-        where = ["", ""] if place is None else [f"{place.iou:.6f}", f"{place.epg:.6f}"]
-        agreement = [f"{judged.correlation[row]:.6f}", f"{judged.contrast[row]:.6f}"]
-        correct = int(top in example.labels)
-        placed.append([example.name, classes[top], correct, *where, *agreement])
-    columns = ["name", "labels", "predicted", *classes]
-    records.write_csv(root / "predictions" / f"{stage}.csv", columns, said)
-    columns = ["name", "class", "correct", "iou", "epg", "correlation", "mask_contrast"]
-    records.write_csv(root / "localisation" / f"{stage}.csv", columns, placed)
-
-
 def _summary(
     bench: Bench,
     image_set: ImageSet,
@@ -217,12 +196,7 @@ def _summary(
     config, classes = bench.config, image_set.classes
     level = config.evaluation.level
     weights = summary.weights_for(len(verdicts.examples), config.evaluation.resamples, config.seed)
-    scores = {
-        stage: summary.Scores(
-            judged, verdicts.labels, thresholds[stage], multi_label=image_set.multi_label
-        )
-        for stage, judged in verdicts.stages.items()
-    }
+    scores = summary.scores_of(verdicts, thresholds, multi_label=image_set.multi_label)
     before, after = scores[SUPERVISED], scores[CONSISTENCY]
     gain = summary.gain_record(after, before, weights, level)
     controls = summary.control_record(after, before, scores.get(UNIFORM), weights, level)

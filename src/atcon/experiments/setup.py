@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from lightning_fabric import Fabric
 
-from atcon.data import ImageSet
 from atcon.errors import InputError
 from atcon.experiments.config import RunConfig
 from atcon.experiments.folder import RunFolder
@@ -36,10 +35,9 @@ def size_of(config: RunConfig, network: Network) -> int:
 
 
 def stage_network(
-    config: RunConfig, folder: RunFolder, image_set: ImageSet, stage: str, fabric: Fabric
+    config: RunConfig, folder: RunFolder, classes: int, stage: str, fabric: Fabric
 ) -> Network:
     """Build the network with the weights that a stage selected, on the device."""
-    network = build(
-        config.model.name, classes=len(image_set.classes), weights=folder.weights(stage)
-    )
-    return replace(network, module=fabric.to_device(network.module))
+    network = build(config.model.name, classes=classes, weights=folder.weights(stage))
+    module = fabric.to_device(network.module)
+    return replace(network, module=module.double() if config.precision == "64-true" else module)

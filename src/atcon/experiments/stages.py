@@ -73,10 +73,11 @@ class Bench:
 
 
 def inputs_of(pixels: Tensor, network: Network, device: torch.device) -> Tensor:
-    """Normalise `[batch, 3, height, width]` bytes as the network expects them."""
-    mean = torch.tensor(network.mean, device=device)[:, None, None]
-    std = torch.tensor(network.std, device=device)[:, None, None]
-    return (pixels.to(device).float() / 255 - mean) / std
+    """Normalise `[batch, 3, height, width]` bytes as the network expects them, in its precision."""
+    kind = next(network.module.parameters()).dtype
+    mean = torch.tensor(network.mean, device=device, dtype=kind)[:, None, None]
+    std = torch.tensor(network.std, device=device, dtype=kind)[:, None, None]
+    return (pixels.to(device).to(kind) / 255 - mean) / std
 
 
 @torch.no_grad()

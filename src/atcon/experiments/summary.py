@@ -23,7 +23,7 @@ from atcon.evaluation import (
     resample_weights,
     weighted_mean,
 )
-from atcon.experiments.judge import Judged
+from atcon.experiments.judge import Judged, Verdicts
 
 HEADLINE = ("f1", "map", "iou")
 PERCENT = 100.0
@@ -76,6 +76,16 @@ class Scores:
             }
             for index, name in enumerate(classes)
         }
+
+
+def scores_of(
+    verdicts: Verdicts, thresholds: Mapping[str, np.ndarray], *, multi_label: bool
+) -> dict[str, Scores]:
+    """The metrics of every stage, with the thresholds fitted for it."""
+    return {
+        stage: Scores(judged, verdicts.labels, thresholds[stage], multi_label=multi_label)
+        for stage, judged in verdicts.stages.items()
+    }
 
 
 def test_record(

@@ -1,0 +1,32 @@
+"""What every network said about every test image, as tables."""
+
+from pathlib import Path
+
+from atcon import records
+from atcon.data import ImageSet
+from atcon.evaluation import predict
+from atcon.experiments.judge import Judged, Verdicts
+
+
+def write_stage_tables(
+    root: Path, stage: str, judged: Judged, verdicts: Verdicts, image_set: ImageSet
+) -> None:
+    """Write `predictions/STAGE.csv` and `localisation/STAGE.csv`."""
+    classes = image_set.classes
+    predicted = predict(judged.probabilities, multi_label=image_set.multi_label)
+    said, placed = [], []
+    for row, example in enumerate(verdicts.examples):
+        top = int(judged.top[row])
+        chosen = [classes[index] for index in predicted[row].nonzero()[0]]
+        truth = [classes[index] for index in example.labels]
+        numbers = [f"{value:.6f}" for value in judged.probabilities[row]]
+        said.append([example.name, ";".join(truth), ";".join(chosen), *numbers])
+        place = judged.places[row]
+        where = ["", ""] if place is None else [f"{place.iou:.6f}", f"{place.epg:.6f}"]
+        agreement = [f"{judged.correlation[row]:.6f}", f"{judged.contrast[row]:.6f}"]
+        correct = int(top in example.labels)
+        placed.append([example.name, classes[top], correct, *where, *agreement])
+    columns = ["name", "labels", "predicted", *classes]
+    records.write_csv(root / "predictions" / f"{stage}.csv", columns, said)
+    columns = ["name", "class", "correct", "iou", "epg", "correlation", "mask_contrast"]
+    records.write_csv(root / "localisation" / f"{stage}.csv", columns, placed)
