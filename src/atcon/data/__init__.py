@@ -2,7 +2,7 @@
 
 from atcon.data.augment import AUGMENTATIONS
 from atcon.data.digits import digits, digits_source
-from atcon.data.few_shot import Split, few_shot_split
+from atcon.data.few_shot import Split, draw_test, few_shot_split
 from atcon.data.folder import folder
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_image, resize
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "digits",
     "digits_source",
+    "draw_test",
     "few_shot_split",
     "folder",
     "load",

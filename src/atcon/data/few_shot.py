@@ -120,7 +120,7 @@ def few_shot_split(
     taken = {example.name for example in validation}
     rest = [e for e in _shuffled(image_set.pool, generator) if e.name not in taken]
     train = _draw_classes(image_set, rest, per_class, candidates, 0 if own else validation_images)
-    test = _draw_test(image_set, test_images, seed)
+    test = draw_test(image_set, test_images, seed)
     skipped = (*image_set.skipped, *candidates.skipped)
     return Split(train, validation, test, skipped, seed, per_class, image_set.classes)
 
@@ -215,7 +215,12 @@ def _too_few(data: str, name: str, have: int, need: int, largest: int, held_back
     )
 
 
-def _draw_test(image_set: ImageSet, count: int | None, seed: int) -> tuple[Example, ...]:
+def draw_test(image_set: ImageSet, count: int | None, seed: int) -> tuple[Example, ...]:
+    """Draw `count` test images; None takes all.
+
+    Raises:
+        InputError: There are fewer.
+    """
     if count is None:
         return image_set.test
     if not 1 <= count <= len(image_set.test):

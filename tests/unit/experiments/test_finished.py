@@ -55,7 +55,13 @@ def test_evaluating_again_gives_the_numbers_of_the_run_and_leaves_it_alone(finis
     assert all(digest == before[name] for name, digest in again.items() if name in before)
 
 
-def test_other_test_images_and_batches_can_be_asked_for(finished_run):
+def test_more_or_fewer_test_images_can_be_asked_for(finished_run):
+    assert evaluate(finished_run, ["data.test_images=7"])["counts"]["test"] == 7
+    with pytest.raises(InputError, match=r"data\.test_images: 500 are asked for"):
+        evaluate(finished_run, ["data.test_images=500"])
+
+
+def test_the_numbers_do_not_depend_on_the_batches(finished_run):
     result = evaluate(finished_run, ["evaluation.batch_size=5"])
     summary = read_json(finished_run / "summary.json")
     for stage, found in result["stages"].items():

@@ -1,6 +1,7 @@
 import pytest
 from pipeline import TINY, atcon, content_of, sets
 
+from atcon.errors import InputError
 from atcon.experiments.progress import Progress
 from atcon.experiments.repeat import repeat
 from atcon.records import read_json
@@ -37,4 +38,7 @@ def test_a_repeat_compares_the_seeds_and_runs_none_twice(tmp_path):
     overrides = [*TINY, "supervised.epochs=1", "consistency.epochs=1"]
     repeat("digits", range(2), tmp_path / "runs", overrides, progress=heard)
     assert heard.said == ["seed 0: finished already", "seed 1: finished already"]
+    assert content_of(tmp_path / "runs") == before
+    with pytest.raises(InputError, match=r"seed-0.config\.yaml differs"):
+        repeat("digits", range(2), tmp_path / "runs", [*overrides, "consistency.lr=1e-6"])
     assert content_of(tmp_path / "runs") == before

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pipeline import content_of, tiny, without_seconds
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, f1_score
 
 from atcon.data import digits
 from atcon.experiments.config import dump_config, load_config
+from atcon.experiments.finished import evaluate
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
 from atcon.records import read_csv, read_json, read_lines
+from atcon.report import write_report
 
 STAGES = ("supervised", "consistency", "uniform")
 CLASSES = ["5", "6", "7", "8", "9"]
@@ -239,6 +242,7 @@ def test_a_start_that_nothing_beats_is_kept_bit_by_bit(tmp_path):
     assert record["verdict"]["outcome"] == "not_kept"
     assert {(gain["value"], gain["p"]) for gain in record["gain"].values()} == {(0.0, 1.0)}
     assert set(record["controls"]) == {"calibration"}
+    assert write_report(tmp_path / "run").exists()
     assert (
         read_lines(tmp_path / "run" / "metrics.jsonl")[-1]["validation"]["map"]
         < (ours["start"]["map"])
@@ -314,3 +318,23 @@ def test_the_paper_preset_explains_the_layer_that_the_paper_names(tmp_path):
     layer = run(config, tmp_path / "run")["model"]["layer"]
     assert layer.startswith("stages.")
     assert "conv" in layer
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_every_precision_trains_evaluates_and_evaluates_again(tmp_path, precision):
+    config = tiny(f"precision={precision}", "supervised.epochs=1", "controls.uniform=false")
+    record = run(config, tmp_path / "run")
+    weights = load_file(tmp_path / "run" / "checkpoints" / "supervised.safetensors")
+    kind = torch.float64 if precision == "64-true" else torch.float32
+    assert {value.dtype for value in weights.values() if value.is_floating_point()} == {kind}
+    again = evaluate(tmp_path / "run")
+    assert again["stages"]["consistency"]["test"] == record["stages"]["consistency"]["test"]
+
+
+def test_batches_of_one_image_and_no_gallery_are_possible(tmp_path):
+    config = tiny("supervised.batch_size=1", "consistency.batch_size=1", "evaluation.gallery=0")
+    run(config, tmp_path / "run")
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert {line["between_images"] for line in lines if line["stage"] != "supervised"} == {None}
+    assert read_json(tmp_path / "run" / "gallery" / "index.json")["entries"] == []
+    assert write_report(tmp_path / "run").exists()
