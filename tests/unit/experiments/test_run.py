@@ -314,7 +314,12 @@ def test_another_seed_draws_other_images_and_gives_another_result(finished_run, 
 
 
 def test_the_paper_preset_explains_the_layer_that_the_paper_names(tmp_path):
-    config = tiny("consistency.preset=paper", "consistency.epochs=1", "controls.uniform=false")
+    config = tiny(
+        "consistency.preset=paper",
+        "consistency.mask=null",
+        "consistency.epochs=1",
+        "controls.uniform=false",
+    )
     layer = run(config, tmp_path / "run")["model"]["layer"]
     assert layer.startswith("stages.")
     assert "conv" in layer
