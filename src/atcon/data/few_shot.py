@@ -87,7 +87,7 @@ def few_shot_split(
     validation_images: int,
     seed: int,
     test_images: int | None = None,
-    readable: Callable[[Example], bool] | None = None,
+    problem: Callable[[Example], str | None] | None = None,
 ) -> Split:
     """Draw a split (protocol: METHOD section 5).
 
@@ -100,13 +100,13 @@ def few_shot_split(
         validation_images: V.
         seed: Of all draws.
         test_images: A seeded subset of the test images instead of all.
-        readable: Images for which it is false are passed over, and the next one is drawn.
+        problem: Says why an image cannot be used (None: it can); the next one is drawn instead.
 
     Raises:
         InputError: A class has too few images, or more are asked for than there are.
     """
     _check_request(image_set, per_class, validation_images, seed)
-    candidates = _Candidates(readable)
+    candidates = _Candidates(problem)
     generator = np.random.default_rng([seed, 0])
     own = image_set.validation is not None
     source = image_set.pool if image_set.validation is None else image_set.validation
@@ -128,18 +128,19 @@ def few_shot_split(
 class _Candidates:
     """Asks once per image whether it can be read, and only for images that would be drawn."""
 
-    def __init__(self, readable: Callable[[Example], bool] | None) -> None:
-        self._readable = readable
+    def __init__(self, problem: Callable[[Example], str | None] | None) -> None:
+        self._problem = problem
         self._known: dict[str, bool] = {}
         self.skipped: list[tuple[str, str]] = []
 
     def usable(self, example: Example) -> bool:
-        if self._readable is None:
+        if self._problem is None:
             return True
         if example.name not in self._known:
-            self._known[example.name] = self._readable(example)
-            if not self._known[example.name]:
-                self.skipped.append((example.name, "cannot be read; the next one was drawn"))
+            reason = self._problem(example)
+            self._known[example.name] = reason is None
+            if reason is not None:
+                self.skipped.append((example.name, f"{reason}; the next one was drawn"))
         return self._known[example.name]
 
     def take(self, examples: Iterable[Example], count: int) -> tuple[Example, ...]:

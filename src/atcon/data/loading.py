@@ -48,13 +48,13 @@ class Reader:
         self.size = size
         self._tried: dict[str, tuple[Pixels, str]] = {}
 
-    def can_read(self, example: Example) -> bool:
-        """Whether the image can be decoded; for `few_shot_split`."""
+    def problem(self, example: Example) -> str | None:
+        """Why the image cannot be decoded, or None; for `few_shot_split`."""
         try:
             self._tried[example.name] = self._decode(example)
-        except BadImageError:
-            return False
-        return True
+        except BadImageError as error:
+            return str(error)
+        return None
 
     def take(self, example: Example) -> tuple[Pixels, str]:
         """Give the pixels and the SHA-256 of an image.

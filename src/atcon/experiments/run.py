@@ -79,7 +79,7 @@ def _split(config: RunConfig, reader: Reader) -> Split:
         validation_images=config.data.validation_images,
         seed=config.seed,
         test_images=config.data.test_images,
-        readable=reader.can_read if config.data.on_bad_image == "skip" else None,
+        problem=reader.problem if config.data.on_bad_image == "skip" else None,
     )
 
 

@@ -180,11 +180,11 @@ def test_unreadable_candidates_are_replaced_and_named(names_only):
     bad = {plain.train[0].name, plain.validation[0].name}
     asked: list[str] = []
 
-    def can_be_read(example):
+    def problem_of(example):
         asked.append(example.name)
-        return example.name not in bad
+        return "truncated" if example.name in bad else None
 
-    drawn = split(made, readable=can_be_read)
+    drawn = split(made, problem=problem_of)
     assert not bad & set(names((*drawn.train, *drawn.validation)))
     assert (len(drawn.train), len(drawn.validation)) == (12, 12)
     assert {name for name, _ in drawn.skipped} == bad
@@ -195,7 +195,11 @@ def test_unreadable_candidates_are_replaced_and_named(names_only):
 def test_unreadable_images_do_not_count_as_images_of_a_class(names_only):
     made = names_only([(0,), (1,), (2,)] * 5, validation=[(0,)])
     with pytest.raises(InputError, match=r"class 'x' of made has 3 images .*possible is 3"):
-        split(made, validation_images=1, readable=lambda e: e.name not in {"pool000", "pool003"})
+        split(
+            made,
+            validation_images=1,
+            problem=lambda e: "broken" if e.name in {"pool000", "pool003"} else None,
+        )
 
 
 def test_a_record_survives_json_and_finds_the_same_images(names_only):

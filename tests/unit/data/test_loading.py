@@ -111,11 +111,11 @@ def test_each_image_is_decoded_once_also_when_it_was_tried_for_the_split(images)
 
     counted = ImageSet("made", images.classes, True, images.pool, (), read)
     reader = Reader(counted, 6)
-    usable = [example for example in counted.pool if reader.can_read(example)]
+    usable = [example for example in counted.pool if reader.problem(example) is None]
     list(stream(reader, usable, 3))
     assert sorted(opened) == sorted(example.name for example in images.pool)
 
 
 def test_what_can_be_read_agrees_with_decoding(images):
     reader = Reader(images, 6)
-    assert [i for i, example in enumerate(images.pool) if not reader.can_read(example)] == list(BAD)
+    assert [i for i, example in enumerate(images.pool) if reader.problem(example)] == list(BAD)
