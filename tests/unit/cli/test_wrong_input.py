@@ -19,7 +19,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ATCON_DATA", raising=False)
 
 
-def refused(*arguments: object, says: tuple[str, ...]) -> str:
+def assert_refused(*arguments: object, says: tuple[str, ...]) -> str:
     """Call, and hold that it is refused in the words expected, and that nothing was written."""
     before = content_of(Path.cwd())
     ended = atcon(*arguments)
@@ -64,11 +64,11 @@ def refused(*arguments: object, says: tuple[str, ...]) -> str:
     ],
 )
 def test_a_wrong_override_names_key_value_and_what_is_valid(override, says):
-    refused("run", "digits", "--out", "run", *sets(override), says=says)
+    assert_refused("run", "digits", "--out", "run", *sets(override), says=says)
 
 
 def test_an_unknown_configuration_gives_the_nearest():
-    refused("run", "digts", says=("'digts'", "did you mean 'digits'?"))
+    assert_refused("run", "digts", says=("'digts'", "did you mean 'digits'?"))
 
 
 @pytest.mark.parametrize(
@@ -84,49 +84,49 @@ def test_an_unknown_configuration_gives_the_nearest():
 )
 def test_a_wrong_yaml_file_is_named_with_what_is_wrong(text, says):
     Path("own.yaml").write_bytes(text.encode("latin-1"))
-    refused("run", "own.yaml", says=("own.yaml", says))
+    assert_refused("run", "own.yaml", says=("own.yaml", says))
 
 
 def test_an_override_cannot_go_below_a_value_of_the_file():
     Path("own.yaml").write_text("data: 3\n")
-    refused("run", "own.yaml", "--set", "data.name=voc", says=("'data' is not a section here",))
+    assert_refused("run", "own.yaml", "--set", "data.name=voc", says=("'data' is not a section here",))
 
 
 def test_a_missing_root_names_both_places_and_the_variable(tmp_path, monkeypatch):
     arguments = ("run", "voc-animals", "--out", "run", "--set", "data.root=nowhere")
-    refused(*arguments, says=(str(Path.cwd() / "nowhere"), "set ATCON_DATA", "--set data.root="))
+    assert_refused(*arguments, says=(str(Path.cwd() / "nowhere"), "set ATCON_DATA", "--set data.root="))
     monkeypatch.setenv("ATCON_DATA", str(tmp_path / "store"))
     both = (str(Path.cwd() / "nowhere"), str(tmp_path / "store" / "nowhere"))
-    refused(*arguments, says=both)
+    assert_refused(*arguments, says=both)
 
 
 def test_weights_of_another_network_are_listed_and_recognised(own_images):
     network = build("digits_resnet", classes=10)
     save_weights(network.module, Path("digits.safetensors"))
     config = folder_config(Path("own.yaml"), own_images)
-    refused(
+    assert_refused(
         "run", config, "--set", "model.name=resnet18", "--set", "model.weights=digits.safetensors",
         says=("model.weights: digits.safetensors, for resnet18", "missing (", "unexpected ("),
     )  # fmt: skip
-    refused(
+    assert_refused(
         "run", config, "--set", "model.weights=none.pt", says=("model.weights not found", "none.pt")
     )
     Path("broken.safetensors").write_bytes(b"12345678{}")
-    refused("run", config, "--set", "model.weights=broken.safetensors", says=("damaged",))
+    assert_refused("run", config, "--set", "model.weights=broken.safetensors", says=("damaged",))
     torch.save({"weights": object}, "code.pt")
-    refused("run", config, "--set", "model.weights=code.pt", says=("weights-only",))
+    assert_refused("run", config, "--set", "model.weights=code.pt", says=("weights-only",))
 
 
 def test_an_empty_class_is_named():
     root = make_folder(Path("images"))
     (root / "yellow").mkdir()
     config = folder_config(Path("own.yaml"), root)
-    refused("run", config, says=("no image of class 'yellow'", "leave the class out"))
+    assert_refused("run", config, says=("no image of class 'yellow'", "leave the class out"))
 
 
 def test_fewer_images_than_asked_for_says_how_many_are_possible(own_images):
     config = folder_config(Path("own.yaml"), own_images)
-    refused(
+    assert_refused(
         "run", config, "--set", "data.per_class=6",
         says=("data.per_class", "but 6 are needed", "the largest data.per_class possible is"),
     )  # fmt: skip
@@ -140,7 +140,7 @@ def test_a_label_outside_the_class_list_is_named_with_its_line(own_images):
     config = folder_config(
         Path("own.yaml"), own_images, "csv: labels.csv", "classes: [blue, green]"
     )
-    refused("run", config, says=("labels.csv, line ", "'red'"))
+    assert_refused("run", config, says=("labels.csv, line ", "'red'"))
 
 
 def test_a_truncated_image_ends_the_run_where_the_policy_says_error():
@@ -148,38 +148,38 @@ def test_a_truncated_image_ends_the_run_where_the_policy_says_error():
     for path in (root / "red").iterdir():
         truncate(path)
     config = folder_config(Path("own.yaml"), root, "on_bad_image: error")
-    refused("run", config, "--out", "run", says=("red/0", "truncated"))
+    assert_refused("run", config, "--out", "run", says=("red/0", "truncated"))
     assert not Path("run").exists()
 
 
 def test_a_run_never_writes_where_something_else_lies(finished_run):
     shutil.copytree(finished_run, "finished")
-    refused("run", "digits", "--out", "finished", *sets(), says=("finished holds a finished run",))
-    refused("run", "digits", "--out", "finished", "--resume", *sets(), says=("finished run",))
+    assert_refused("run", "digits", "--out", "finished", *sets(), says=("finished holds a finished run",))
+    assert_refused("run", "digits", "--out", "finished", "--resume", *sets(), says=("finished run",))
     shutil.copytree(finished_run, "unfinished")
     Path("unfinished/summary.json").unlink()
-    refused("run", "digits", "--out", "unfinished", *sets(), says=("unfinished run", "--resume"))
-    refused(
+    assert_refused("run", "digits", "--out", "unfinished", *sets(), says=("unfinished run", "--resume"))
+    assert_refused(
         "run", "digits", "--out", "unfinished", "--resume", *sets("supervised.epochs=3"),
         says=("config.yaml differs", "same configuration"),
     )  # fmt: skip
     write_text(Path("foreign/thesis.txt"), "three years of work")
-    refused("run", "digits", "--out", "foreign", *sets(), says=("foreign exists and is not",))
-    refused("run", "digits", "--out", "foreign/thesis.txt", *sets(), says=("is not an atcon run",))
-    refused("run", "digits", "--out", "foreign/thesis.txt/run", *sets(), says=("a file, not a",))
+    assert_refused("run", "digits", "--out", "foreign", *sets(), says=("foreign exists and is not",))
+    assert_refused("run", "digits", "--out", "foreign/thesis.txt", *sets(), says=("is not an atcon run",))
+    assert_refused("run", "digits", "--out", "foreign/thesis.txt/run", *sets(), says=("a file, not a",))
 
 
 def test_resume_needs_the_folder_to_continue():
-    refused("run", "digits", "--resume", says=("--resume", "--out"))
+    assert_refused("run", "digits", "--resume", says=("--resume", "--out"))
 
 
 @pytest.mark.parametrize("command", ["report", "evaluate"])
 def test_a_folder_that_is_no_run_is_named(command):
     Path("empty").mkdir()
-    refused(command, "nowhere", says=("nowhere",))
-    refused(command, "empty", says=("empty/summary.json", "is this an atcon run folder?"))
+    assert_refused(command, "nowhere", says=("nowhere",))
+    assert_refused(command, "empty", says=("empty/summary.json", "is this an atcon run folder?"))
 
 
 def test_a_finished_run_takes_no_value_that_would_change_what_was_trained(finished_run):
-    refused("evaluate", finished_run, "--set", "model.name=resnet18", says=("model.name=resnet18",))
-    refused("evaluate", finished_run, "--set", "data.per_class=1", says=("data.root",))
+    assert_refused("evaluate", finished_run, "--set", "model.name=resnet18", says=("model.name=resnet18",))
+    assert_refused("evaluate", finished_run, "--set", "data.per_class=1", says=("data.root",))
