@@ -26,7 +26,7 @@ class Heard(Progress):
 
 
 @pytest.fixture
-def test_image(finished_run: Path, tmp_path: Path) -> Path:
+def image_file(finished_run: Path, tmp_path: Path) -> Path:
     """The first test image of the run as a file, without loss."""
     name = read_csv(finished_run / "predictions" / "supervised.csv")[0]["name"]
     image_set = digits()
@@ -68,8 +68,8 @@ def test_the_numbers_do_not_depend_on_the_batches(finished_run):
         assert found["test"] == pytest.approx(summary["stages"][stage]["test"], abs=1e-3)
 
 
-def test_attending_a_test_image_says_what_the_evaluation_said(finished_run, test_image, tmp_path):
-    (entry,) = attend(finished_run, [test_image], tmp_path / "out")
+def test_attending_a_test_image_says_what_the_evaluation_said(finished_run, image_file, tmp_path):
+    (entry,) = attend(finished_run, [image_file], tmp_path / "out")
     for stage in STAGES:
         said = read_csv(finished_run / "predictions" / f"{stage}.csv")[0]
         seen = read_csv(finished_run / "localisation" / f"{stage}.csv")[0]
@@ -81,8 +81,8 @@ def test_attending_a_test_image_says_what_the_evaluation_said(finished_run, test
             assert value == pytest.approx(float(said[name]), abs=1e-4)
 
 
-def test_attend_draws_a_sheet_per_image_and_writes_the_numbers(finished_run, test_image, tmp_path):
-    ended = atcon("attend", finished_run, test_image, "--out", tmp_path / "out")
+def test_attend_draws_a_sheet_per_image_and_writes_the_numbers(finished_run, image_file, tmp_path):
+    ended = atcon("attend", finished_run, image_file, "--out", tmp_path / "out")
     assert ended.code == 0, ended.err
     assert set(content_of(tmp_path / "out")) == {"0000.npz", "0000.png", "index.json"}
     assert str(tmp_path / "out" / "0000.png") in ended.out
@@ -91,16 +91,16 @@ def test_attend_draws_a_sheet_per_image_and_writes_the_numbers(finished_run, tes
         assert sheet.size[0] > 1000
     index = read_json(tmp_path / "out" / "index.json")
     assert index["stages"] == list(STAGES)
-    assert index["entries"][0]["name"] == str(test_image)
+    assert index["entries"][0]["name"] == str(image_file)
 
 
 def test_a_class_can_be_asked_for_and_only_the_stages_that_are_wanted(
-    finished_run, test_image, tmp_path
+    finished_run, image_file, tmp_path
 ):
-    (top,) = attend(finished_run, [test_image], tmp_path / "top", stages=["uniform"])
+    (top,) = attend(finished_run, [image_file], tmp_path / "top", stages=["uniform"])
     assert list(top["stages"]) == ["uniform"]
     other = next(name for name in ("5", "6") if name != top["stages"]["uniform"]["top"])
-    (entry,) = attend(finished_run, [test_image], tmp_path / "out", stages=["uniform"], label=other)
+    (entry,) = attend(finished_run, [image_file], tmp_path / "out", stages=["uniform"], label=other)
     answer = entry["stages"]["uniform"]
     assert answer["explained"] == other
     assert answer["top"] == top["stages"]["uniform"]["top"]
@@ -108,14 +108,14 @@ def test_a_class_can_be_asked_for_and_only_the_stages_that_are_wanted(
     assert (maps[0] != maps[1]).any()
 
 
-def test_an_image_that_cannot_be_read_is_named_and_passed_over(finished_run, test_image, tmp_path):
+def test_an_image_that_cannot_be_read_is_named_and_passed_over(finished_run, image_file, tmp_path):
     broken = tmp_path / "broken.png"
-    shutil.copy(test_image, broken)
+    shutil.copy(image_file, broken)
     truncate(broken)
-    images = [broken, tmp_path / "none.jpg", tmp_path, test_image]
+    images = [broken, tmp_path / "none.jpg", tmp_path, image_file]
     heard = Heard()
     entries = attend(finished_run, images, tmp_path / "out", progress=heard)
-    assert [entry["name"] for entry in entries] == [str(test_image)]
+    assert [entry["name"] for entry in entries] == [str(image_file)]
     assert len(heard.said) == 3
     for said, path in zip(heard.said, images, strict=False):
         assert said.startswith("passed over: ")
@@ -134,17 +134,17 @@ def test_an_image_that_cannot_be_read_is_named_and_passed_over(finished_run, tes
     ],
 )
 def test_what_a_run_does_not_know_is_an_input_error(
-    finished_run, test_image, tmp_path, options, says
+    finished_run, image_file, tmp_path, options, says
 ):
     with pytest.raises(InputError, match=says):
-        attend(finished_run, [test_image], tmp_path / "out", **options)
+        attend(finished_run, [image_file], tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_earlier_results_are_not_overwritten(finished_run, test_image, tmp_path):
+def test_earlier_results_are_not_overwritten(finished_run, image_file, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="exists already"):
-        attend(finished_run, [test_image], tmp_path / "out")
+        attend(finished_run, [image_file], tmp_path / "out")
     with pytest.raises(InputError, match="exists already"):
         evaluate(finished_run, out=tmp_path / "out")
 
