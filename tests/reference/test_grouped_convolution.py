@@ -5,13 +5,13 @@ from atcon.attention.convolution import grouped_convolution
 from atcon.attention.guided import GuidedRule
 
 CASES = {
-    "two groups": (2, dict(groups=2), 4, 6, True),
-    "depthwise": (2, dict(groups=4, padding=1), 4, 4, False),
-    "depthwise, stride": (2, dict(groups=4, padding=1, stride=2), 4, 8, True),
-    "uneven stride": (2, dict(groups=2, stride=(2, 3), padding=(1, 0)), 4, 4, True),
-    "dilation": (2, dict(groups=2, dilation=2, padding=2), 4, 4, False),
-    "signals": (1, dict(groups=2, stride=2), 4, 4, True),
-    "clips": (3, dict(groups=2, padding=1, stride=(1, 2, 2)), 4, 4, True),
+    "two groups": (2, {"groups": 2}, 4, 6, True),
+    "depthwise": (2, {"groups": 4, "padding": 1}, 4, 4, False),
+    "depthwise, stride": (2, {"groups": 4, "padding": 1, "stride": 2}, 4, 8, True),
+    "uneven stride": (2, {"groups": 2, "stride": (2, 3), "padding": (1, 0)}, 4, 4, True),
+    "dilation": (2, {"groups": 2, "dilation": 2, "padding": 2}, 4, 4, False),
+    "signals": (1, {"groups": 2, "stride": 2}, 4, 4, True),
+    "clips": (3, {"groups": 2, "padding": 1, "stride": (1, 2, 2)}, 4, 4, True),
 }
 CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 

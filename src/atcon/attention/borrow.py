@@ -8,6 +8,18 @@ from torch import Tensor, nn
 
 
 @contextmanager
+def with_gradients() -> Iterator[None]:
+    """Record gradients inside the block, also under a caller's `no_grad` or `inference_mode`."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        yield
+
+
+def recordable(tensor: Tensor) -> Tensor:
+    """Give a tensor that autograd can save: a copy of one made under `inference_mode`."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+@contextmanager
 def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """Put the model in evaluation mode, with gradients enabled, for the length of the block.
 
@@ -19,19 +31,19 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         device: Where it runs; the random state of the CPU and of this device is restored.
     """
     modes = [(module, module.training) for module in model.modules()]
+    names = [(module, set(module._buffers)) for module in model.modules()]  # noqa: SLF001
     buffers = _remember_buffers(model)
     devices = [device] if device.type == "cuda" else []
     try:
-        with (
-            torch.random.fork_rng(devices, enabled=True),
-            torch.inference_mode(mode=False),
-            torch.enable_grad(),
-        ):
+        with torch.random.fork_rng(devices, enabled=True), with_gradients():
             model.eval()
             yield model
     finally:
         for module, training in modes:
             module.training = training
+        for module, known in names:
+            for name in set(module._buffers) - known:  # noqa: SLF001  registered in forward
+                delattr(module, name)
         for module, name, buffer, copy, version in buffers:
             module._buffers[name] = buffer  # noqa: SLF001  a reassigned buffer has no public undo
             if buffer._version != version:  # noqa: SLF001  the only sign of a write

@@ -84,6 +84,7 @@ def grouped_convolution(
     axes = weight.ndim - 2
     if groups == 1 or isinstance(padding, str) or x.ndim != weight.ndim:
         return None
+    x, weight, bias = _autocast(x, weight, bias)
     geometry = (
         _per_axis(stride, axes),
         _per_axis(padding, axes),
@@ -94,6 +95,17 @@ def grouped_convolution(
     )
     output: Tensor = _GroupedConvolution.apply(x, weight, bias, geometry, rule)
     return output
+
+
+def _autocast(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Cast as autocast casts for a convolution: a custom function is out of its sight."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(device)
+    return x.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
 
 
 def _per_axis(value: int | tuple[int, ...], axes: int) -> list[int]:

@@ -3,12 +3,14 @@
 import torch
 from torch import nn
 
+from atcon.attention.borrow import with_gradients
 from atcon.attention.layers import resolve_layer
 from atcon.attention.trace import Trace, choose_classes, selected_sum, trace
 from atcon.errors import InputError
 from atcon.types import Classes, Images, LayerMaps, Target
 
 
+@with_gradients()
 def grad_cam(
     model: nn.Module,
     images: Images,
@@ -40,6 +42,7 @@ def grad_cam(
     return maps.relu() if relu else maps
 
 
+@with_gradients()
 def grad_cam_of(run: Trace, classes: Classes, *, create_graph: bool = False) -> LayerMaps:
     """Grad-CAM of a forward pass that was traced with its layer (Eq. 3)."""
     if run.features is None:

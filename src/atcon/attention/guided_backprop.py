@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from atcon.attention.borrow import with_gradients
 from atcon.attention.trace import Trace, choose_classes, selected_sum, trace
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Maps, Target
@@ -34,6 +35,7 @@ def guided_backprop(
     return guided_backprop_of(run, choose_classes(run.logits, target), create_graph=create_graph)
 
 
+@with_gradients()
 def guided_backprop_of(run: Trace, classes: Classes, *, create_graph: bool = False) -> Maps:
     """Guided Backpropagation of a traced forward pass (Eq. 5)."""
     if run.rule.guided == 0:
@@ -48,7 +50,10 @@ def guided_backprop_of(run: Trace, classes: Classes, *, create_graph: bool = Fal
             run.images,
             create_graph=create_graph,
             retain_graph=True,
+            allow_unused=True,
         )
+    if gradient is None:
+        raise InputError("the class score does not depend on the images")
     maps = gradient.abs().sum(dim=1)
     return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 

@@ -20,25 +20,28 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def find_layer(model: nn.Module, images: Images, kind: LayerKind = "stage") -> str:
     """Name the last convolution that runs, or the outermost module that ends at its resolution.
 
-    A convolution whose output is as wide as the logits is the head, not a feature layer
-    (SqueezeNet); a one-position map has nothing to localise and is passed over.
+    A convolution that gives the logits is the head, not a feature layer (SqueezeNet); a
+    one-position map has nothing to localise and is passed over.
 
     Args:
         model: Any convolutional network; left as it was.
         images: A batch of the usual size; only the first image is used.
         kind: "stage" (the reference code: the last block's output, after the residual sum and the
-            activation) or "convolution" (the paper: the last convolutional layer).
+            activation; in a flat network the activation after the last convolution) or
+            "convolution" (the paper: the last convolutional layer).
 
     Raises:
         InputError: The network has no convolution with more than one position.
     """
-    order, shapes, classes = _run_and_record(model, images[:1])
+    order, shapes, classes = _run_and_record(model, images[:1].clone())
     modules = dict(model.named_modules())
+    head = _convolutional_head(order, shapes, modules, classes)
     convolutions = [
         name
         for name in order
         if isinstance(modules[name], _CONVOLUTIONS)
-        and shapes[name][1] != classes
+        and name != head
+        and len(shapes[name]) == images.ndim
         and max(shapes[name][2:], default=1) > 1
     ]
     if not convolutions:
@@ -50,7 +53,7 @@ def find_layer(model: nn.Module, images: Images, kind: LayerKind = "stage") -> s
     if kind == "convolution":
         return last
     ends = [name for name in _ancestors(last) if shapes.get(name, ())[2:] == shapes[last][2:]]
-    return ends[0] if ends else last
+    return ends[0] if ends else _end_of_flat_stage(last, order, shapes)
 
 
 def resolve_layer(
@@ -70,10 +73,38 @@ def resolve_layer(
             hint = f"; the nearest are {', '.join(nearest)}" if nearest else ""
             raise InputError(f"{type(model).__name__} has no layer {layer!r}{hint}")
         return layer, modules[layer]
+    if layer is model:
+        raise InputError(f"layer {type(layer).__name__} is the model itself: choose a part of it")
     for name, module in modules.items():
         if module is layer:
             return name, module
     raise InputError(f"layer {type(layer).__name__} is not a module of {type(model).__name__}")
+
+
+def _convolutional_head(
+    order: list[str],
+    shapes: dict[str, tuple[int, ...]],
+    modules: dict[str, nn.Module],
+    classes: int,
+) -> str | None:
+    """Name the convolution that gives the logits: the last layer with weights, one channel each."""
+    weighted = [name for name in order if list(modules[name].parameters(recurse=False))]
+    last = weighted[-1] if weighted else None
+    if last and isinstance(modules[last], _CONVOLUTIONS) and shapes[last][1] == classes:
+        return last
+    return None
+
+
+def _end_of_flat_stage(
+    convolution: str, order: list[str], shapes: dict[str, tuple[int, ...]]
+) -> str:
+    """Name the last of the siblings that follow a convolution and keep its shape (VGG)."""
+    end, parent = convolution, convolution.rpartition(".")[0]
+    for name in order[order.index(convolution) + 1 :]:
+        if name.rpartition(".")[0] != parent or shapes[name] != shapes[convolution]:
+            break
+        end = name
+    return end
 
 
 def _ancestors(name: str) -> list[str]:
@@ -92,7 +123,7 @@ def _run_and_record(
     @contextmanager
     def recorded(name: str, module: nn.Module) -> Iterator[None]:
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim == image.ndim:
+            if isinstance(output, Tensor):
                 order.append(name)
                 shapes[name] = tuple(output.shape)
 

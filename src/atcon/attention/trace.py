@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from atcon.attention.borrow import borrowed
+from atcon.attention.borrow import borrowed, recordable
 from atcon.attention.convolution import CONVOLUTIONS, grouped_convolution
 from atcon.attention.guided import GuidedRule, guided_activation
 from atcon.errors import InputError
@@ -40,8 +40,11 @@ def trace(model: nn.Module, images: Images, layer: nn.Module | None = None) -> T
         layer: The module whose output Grad-CAM weights.
 
     Raises:
-        InputError: The output holds no `[batch, class]` logits, or the layer gives no map.
+        InputError: There are no images, the output holds no `[batch, class]` logits with a
+            gradient, or the layer gives no map.
     """
+    if len(images) == 0:
+        raise InputError("there are no images to explain: the batch is empty")
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
@@ -52,12 +55,11 @@ def trace(model: nn.Module, images: Images, layer: nn.Module | None = None) -> T
     hook = layer.register_forward_hook(keep) if layer is not None else None
     try:
         with borrowed(model, images.device):
-            if images.is_inference():
-                images = images.clone()
+            images = recordable(images)
             if not images.requires_grad:
                 images = images.detach().requires_grad_()
             with _Traced(rule):
-                logits = logits_of(model(images))
+                logits = logits_of(model(images.clone()))  # the model may write to its input
     finally:
         if hook is not None:
             hook.remove()
@@ -65,6 +67,11 @@ def trace(model: nn.Module, images: Images, layer: nn.Module | None = None) -> T
         raise InputError(f"layer {type(layer).__name__} did not run in the model's forward pass")
     if len(logits) != len(images):
         raise InputError(f"{len(images)} images gave {len(logits)} rows of logits")
+    if not logits.requires_grad:
+        raise InputError(
+            f"the logits of {type(model).__name__} carry no gradient to the image: "
+            "remove no_grad, detach or compilation from its forward pass"
+        )
     return Trace(images, kept[0] if kept else None, logits, rule)
 
 
@@ -117,7 +124,12 @@ def choose_classes(logits: Logits, target: Any = None) -> Classes:
         target = target(logits.detach())
     if isinstance(target, int):
         target = torch.full((batch,), target)
-    classes = torch.as_tensor(target).to(logits.device)
+    try:
+        classes = torch.as_tensor(target).to(logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"target must be a class index, or one per sample, but it is {target!r}"
+        ) from error
     if classes.shape != (batch,) or classes.is_floating_point() or classes.dtype == torch.bool:
         raise InputError(
             f"target must be one class index per sample, shape ({batch},), "
@@ -130,7 +142,7 @@ def choose_classes(logits: Logits, target: Any = None) -> Classes:
 
 def selected_sum(logits: Logits, classes: Classes) -> Tensor:
     """Sum the chosen logits: samples do not interact, so its gradient is every sample's own."""
-    return logits.gather(1, classes[:, None]).sum()
+    return logits.gather(1, recordable(classes)[:, None]).sum()
 
 
 def _feature_map(output: Any, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atcon.attention import choose_classes, grad_cam_of, guided_backprop_of, trace
+from atcon.attention.borrow import recordable, with_gradients
 from atcon.consistency.correlation import Correlation, pearson
 from atcon.consistency.masks import Mask, squashed
 from atcon.types import Classes, Images, LayerMaps, Logits, Maps, Target
@@ -38,6 +39,7 @@ class Comparison:
     activations: int
 
 
+@with_gradients()
 def compare(
     model: nn.Module,
     images: Images,
@@ -63,11 +65,12 @@ def compare(
         target: The class to explain; None for the top predicted one.
         create_graph: Whether the correlation can be differentiated with respect to the weights.
     """
+    images = recordable(images)
     plain = trace(model, images, layer)
     classes = choose_classes(plain.logits, target)
     first = grad_cam_of(plain, classes, create_graph=create_graph)
     guided = guided_backprop_of(plain, classes, create_graph=create_graph and not detach_mask)
-    p = mask(guided.detach() if detach_mask else guided)
+    p = mask(guided)
     masked = trace(model, p[:, None].to(images.dtype) * images, layer)
     second = grad_cam_of(masked, classes, create_graph=create_graph)
     pair = (squashed(first), squashed(second)) if squash else (first, second)
@@ -78,7 +81,8 @@ def compare(
 
 def mask_contrast(masks: Maps) -> Float[Tensor, " batch"]:
     """Standard deviation of each P over its positions: near 0, the mask masks nothing."""
-    return masks.flatten(1).std(dim=1)
+    flat = masks.flatten(1)
+    return flat.std(dim=1) if flat.shape[1] > 1 else flat.new_zeros(len(flat))
 
 
 def entropy(maps: Maps) -> Float[Tensor, " batch"]:

@@ -51,10 +51,13 @@ class Selection:
     weights: Weights = field(default_factory=dict)
 
     def consider(self, epoch: int, validation: Mapping[str, float], model: nn.Module) -> None:
-        """Keep the model if it beats the best epoch; an epoch as good as the start replaces it."""
+        """Keep the model if it beats the best epoch; an epoch as good as the start replaces it.
+
+        A metric that is not defined (NaN) is worse than any other.
+        """
         value = validation[self.metric]
         better = value >= self.value if self.epoch == 0 else value > self.value
-        if self.epoch is None or better:
+        if self.epoch is None or better or math.isnan(self.value):
             self.epoch, self.value = epoch, value
             self.weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
 
