@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atcon.data import VOC_CLASSES, ImageSet, Split, few_shot_split, load, voc
+from atcon.data import VOC_CLASSES, ImageSet, Reader, Split, few_shot_split, load, voc
 
 pytestmark = pytest.mark.realdata
 
@@ -95,7 +95,7 @@ def test_the_protocol_of_the_paper_can_be_drawn(animals: ImageSet, per_class: in
 
 
 def test_photographs_are_decoded_and_labelled(animals: ImageSet) -> None:
-    decoded = load(animals, animals.pool[:40], 96)
+    decoded = load(Reader(animals, 96), animals.pool[:40])
     assert decoded.skipped == ()
     assert decoded.pixels.shape == (40, 3, 96, 96)
     assert 60 < decoded.pixels.float().mean() < 180

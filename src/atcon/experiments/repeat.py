@@ -10,6 +10,7 @@ from atcon.experiments.config import dump_config, load_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
+from atcon.experiments.summary import HEADLINE
 
 METRICS = {
     "f1": "F1",
@@ -85,6 +86,13 @@ def compare_seeds(
         "kept": {stage: [one["stages"][stage]["epoch"] for one in runs] for stage in stages},
         "values": values,
         "seconds": [one["seconds"]["total"] for one in runs],
+        "by_seed": {
+            str(seed): {
+                "gain": {metric: one["gain"][metric] for metric in HEADLINE},
+                "above_uniform": one["controls"].get("uniform", {}).get("difference", {}),
+            }
+            for seed, one in summaries.items()
+        },
         "differences": {},
     }
     for name, (after, before) in DIFFERENCES.items():
@@ -132,8 +140,27 @@ def table(record: Mapping[str, Any]) -> str:
         f"Calibration only (supervised model, thresholds of the validation set): F1 {calibrated}. "
         f"Consistency minus calibration only: F1 {beyond}."
     )
-    lines += ["", calibration, "", f"Epoch kept, by seed (0: the start): {epochs}."]
-    return "\n".join(lines) + "\n"
+    lines += ["", calibration, "", f"Epoch kept, by seed (0: the start): {epochs}.", ""]
+    return "\n".join([*lines, *_seed_rows(record)]) + "\n"
+
+
+def _seed_rows(record: Mapping[str, Any]) -> list[str]:
+    """Each seed's own gain, with the intervals over its test images."""
+    columns = [METRICS[metric] for metric in HEADLINE]
+    lines = [
+        "| seed, intervals over test images | "
+        + " | ".join([*columns, *(f"{column}, consistency − uniform" for column in columns)])
+        + " |",
+        "|---" * (1 + 2 * len(columns)) + "|",
+    ]
+    for seed, own in record["by_seed"].items():
+        cells = [
+            _say(own[part].get(metric), 1)
+            for part in ("gain", "above_uniform")
+            for metric in HEADLINE
+        ]
+        lines.append("| " + " | ".join([seed, *cells]) + " |")
+    return lines
 
 
 def _paired(

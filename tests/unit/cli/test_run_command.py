@@ -94,9 +94,16 @@ def test_an_interrupt_ends_with_130_and_says_how_to_continue(command, tmp_path, 
     assert "Traceback" not in ended.err
 
 
+# A shell that starts a job in the background has it ignore Ctrl-C, and so would our process.
+LISTENS_TO_CONTROL_C = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from atcon.cli import main; main()"
+)
+
+
 def test_control_c_leaves_a_run_that_resumes(tmp_path):
     arguments = ["run", "digits", "--out", str(tmp_path / "run"), *sets("supervised.epochs=5000")]
-    command = [sys.executable, "-c", "from atcon.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", LISTENS_TO_CONTROL_C, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter
         command, env=environment, stderr=subprocess.PIPE, text=True

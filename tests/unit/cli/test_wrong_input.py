@@ -89,12 +89,16 @@ def test_a_wrong_yaml_file_is_named_with_what_is_wrong(text, says):
 
 def test_an_override_cannot_go_below_a_value_of_the_file():
     Path("own.yaml").write_text("data: 3\n")
-    assert_refused("run", "own.yaml", "--set", "data.name=voc", says=("'data' is not a section here",))
+    assert_refused(
+        "run", "own.yaml", "--set", "data.name=voc", says=("'data' is not a section here",)
+    )
 
 
 def test_a_missing_root_names_both_places_and_the_variable(tmp_path, monkeypatch):
     arguments = ("run", "voc-animals", "--out", "run", "--set", "data.root=nowhere")
-    assert_refused(*arguments, says=(str(Path.cwd() / "nowhere"), "set ATCON_DATA", "--set data.root="))
+    assert_refused(
+        *arguments, says=(str(Path.cwd() / "nowhere"), "set ATCON_DATA", "--set data.root=")
+    )
     monkeypatch.setenv("ATCON_DATA", str(tmp_path / "store"))
     both = (str(Path.cwd() / "nowhere"), str(tmp_path / "store" / "nowhere"))
     assert_refused(*arguments, says=both)
@@ -154,19 +158,31 @@ def test_a_truncated_image_ends_the_run_where_the_policy_says_error():
 
 def test_a_run_never_writes_where_something_else_lies(finished_run):
     shutil.copytree(finished_run, "finished")
-    assert_refused("run", "digits", "--out", "finished", *sets(), says=("finished holds a finished run",))
-    assert_refused("run", "digits", "--out", "finished", "--resume", *sets(), says=("finished run",))
+    assert_refused(
+        "run", "digits", "--out", "finished", *sets(), says=("finished holds a finished run",)
+    )
+    assert_refused(
+        "run", "digits", "--out", "finished", "--resume", *sets(), says=("finished run",)
+    )
     shutil.copytree(finished_run, "unfinished")
     Path("unfinished/summary.json").unlink()
-    assert_refused("run", "digits", "--out", "unfinished", *sets(), says=("unfinished run", "--resume"))
+    assert_refused(
+        "run", "digits", "--out", "unfinished", *sets(), says=("unfinished run", "--resume")
+    )
     assert_refused(
         "run", "digits", "--out", "unfinished", "--resume", *sets("supervised.epochs=3"),
         says=("config.yaml differs", "same configuration"),
     )  # fmt: skip
     write_text(Path("foreign/thesis.txt"), "three years of work")
-    assert_refused("run", "digits", "--out", "foreign", *sets(), says=("foreign exists and is not",))
-    assert_refused("run", "digits", "--out", "foreign/thesis.txt", *sets(), says=("is not an atcon run",))
-    assert_refused("run", "digits", "--out", "foreign/thesis.txt/run", *sets(), says=("a file, not a",))
+    assert_refused(
+        "run", "digits", "--out", "foreign", *sets(), says=("foreign exists and is not",)
+    )
+    assert_refused(
+        "run", "digits", "--out", "foreign/thesis.txt", *sets(), says=("is not an atcon run",)
+    )
+    assert_refused(
+        "run", "digits", "--out", "foreign/thesis.txt/run", *sets(), says=("a file, not a",)
+    )
 
 
 def test_resume_needs_the_folder_to_continue():
@@ -181,5 +197,7 @@ def test_a_folder_that_is_no_run_is_named(command):
 
 
 def test_a_finished_run_takes_no_value_that_would_change_what_was_trained(finished_run):
-    assert_refused("evaluate", finished_run, "--set", "model.name=resnet18", says=("model.name=resnet18",))
+    assert_refused(
+        "evaluate", finished_run, "--set", "model.name=resnet18", says=("model.name=resnet18",)
+    )
     assert_refused("evaluate", finished_run, "--set", "data.per_class=1", says=("data.root",))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from atcon.data import VOC_CLASSES, few_shot_split, load, voc
+from atcon.data import VOC_CLASSES, Reader, few_shot_split, load, voc
 from atcon.errors import BadImageError, InputError
 from atcon.types import Box
 
@@ -28,7 +28,7 @@ def test_any_of_the_three_folders_can_be_given(voc_folder, place):
     assert [e.name for e in made.test] == ["c"]
     assert made.classes == VOC_CLASSES
     assert made.multi_label
-    assert load(made, made.pool, 8).pixels.shape == (2, 3, 8, 8)
+    assert load(Reader(made, 8), made.pool).pixels.shape == (2, 3, 8, 8)
 
 
 def test_labels_are_those_of_the_objects_and_boxes_count_from_one(voc_folder):
