@@ -66,6 +66,7 @@ class ConsistencyConfig(_Section):
     epochs: Positive = 12
     lr: Rate = 1e-5
     batch_size: Positive = 4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 class ControlsConfig(_Section):

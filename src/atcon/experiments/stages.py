@@ -16,7 +16,7 @@ from atcon.consistency import ConsistencyLoss
 from atcon.data import AUGMENTATIONS, Decoded
 from atcon.errors import InputError
 from atcon.evaluation import f1, mean_average_precision, point, predict
-from atcon.experiments.config import RunConfig
+from atcon.experiments.config import ConsistencyConfig, RunConfig, SupervisedConfig
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.models import Network, load_weights, save_weights
@@ -109,9 +109,7 @@ def supervised_stage(bench: Bench) -> StageResult:
     )
     step = supervised_step(bench.fabric.setup_module(loss))
     schedule = every_batch(step, _batches(bench, "supervised", settings.batch_size))
-    return _run_stage(
-        bench, "supervised", schedule, settings.epochs, settings.lr, settings.weight_decay
-    )
+    return _run_stage(bench, "supervised", schedule, settings)
 
 
 def consistency_stage(bench: Bench, name: str = "consistency") -> StageResult:
@@ -125,7 +123,7 @@ def consistency_stage(bench: Bench, name: str = "consistency") -> StageResult:
     loss = consistency_loss(bench.config, bench.network.module, bench.layer, control=name)
     step = consistency_step(bench.fabric.setup_module(loss), loss)
     schedule = every_batch(step, _batches(bench, "consistency", settings.batch_size))
-    return _run_stage(bench, name, schedule, settings.epochs, settings.lr, 0.0)
+    return _run_stage(bench, name, schedule, settings)
 
 
 def consistency_loss(
@@ -210,22 +208,23 @@ class _Observer:
 
 
 def _run_stage(
-    bench: Bench, name: str, schedule: Schedule, epochs: int, lr: float, weight_decay: float
+    bench: Bench,
+    name: str,
+    schedule: Schedule,
+    settings: SupervisedConfig | ConsistencyConfig,
 ) -> StageResult:
     """Run, resume or reload one stage; leaves the selected weights in the network."""
     if bench.folder.stage(name).exists():
         return _reload(bench, name)
     optimizer = torch.optim.Adam(
-        bench.network.module.parameters(), lr=lr, weight_decay=weight_decay
+        bench.network.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
-    state = TrainingState(bench.network.module, optimizer, Selection("map"))
+    scaled: Any = bench.fabric.setup_optimizers(optimizer)  # steps as the precision asks for
+    state = TrainingState(bench.network.module, scaled, Selection("map"))
     if not _resume(bench, name, state):
         _forget_lines(bench.folder, name, 0)
-    batch = (
-        bench.config.supervised if name == "supervised" else bench.config.consistency
-    ).batch_size
-    steps = _batch_count(len(bench.train.examples), batch)
-    bench.progress.begin(name, steps * (epochs - state.epoch))
+    steps = _batch_count(len(bench.train.examples), settings.batch_size)
+    bench.progress.begin(name, steps * (settings.epochs - state.epoch))
 
     def save(current: TrainingState) -> None:
         with records.whole_file(bench.folder.last) as part:
@@ -235,7 +234,7 @@ def _run_stage(
         state,
         schedule,
         validator(bench),
-        epochs=epochs,
+        epochs=settings.epochs,
         seed=bench.config.seed,
         backend=bench.fabric,
         observer=_Observer(bench, name),
@@ -243,7 +242,7 @@ def _run_stage(
         save=save,
     )
     bench.progress.end()
-    return _finish(bench, name, state, epochs)
+    return _finish(bench, name, state, settings.epochs)
 
 
 def _finish(bench: Bench, name: str, state: TrainingState, epochs: int) -> StageResult:
