@@ -70,13 +70,14 @@ def compare(
     classes = choose_classes(plain.logits, target)
     first = grad_cam_of(plain, classes, create_graph=create_graph)
     guided = guided_backprop_of(plain, classes, create_graph=create_graph and not detach_mask)
+    logits = plain.logits if create_graph else plain.logits.detach()
+    activations = plain.rule.guided
+    del plain  # without a graph to keep, its activations are freed before the second pass
     p = mask(guided)
     masked = trace(model, p[:, None].to(images.dtype) * images, layer)
     second = grad_cam_of(masked, classes, create_graph=create_graph)
     pair = (squashed(first), squashed(second)) if squash else (first, second)
-    return Comparison(
-        plain.logits, classes, first, guided, p, second, correlation(*pair), plain.rule.guided
-    )
+    return Comparison(logits, classes, first, guided, p, second, correlation(*pair), activations)
 
 
 def mask_contrast(masks: Maps) -> Float[Tensor, " batch"]:

@@ -80,7 +80,7 @@ class EvaluationConfig(_Section):
 
     resamples: Annotated[int, Field(ge=100)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    batch_size: Positive = 16
+    batch_size: Positive = 8
     gallery: Annotated[int, Field(ge=0)] = 48
 
 
