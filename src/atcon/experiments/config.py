@@ -167,8 +167,13 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def data_path(given: str, what: str) -> Path:
+def data_path(given: str, what: str, advice: str = "") -> Path:
     """Find a file or folder as given, or below the folder that ATCON_DATA names.
+
+    Args:
+        given: The path, as configured.
+        what: The key it stands under.
+        advice: What else a user could do if it is missing.
 
     Raises:
         InputError: It is in neither place; both are named.
@@ -182,7 +187,9 @@ def data_path(given: str, what: str) -> Path:
             return path
     hint = "" if base else f"; or set {DATA_VARIABLE} to the folder that holds it"
     places = " or ".join(str(path.absolute()) for path in tried)
-    raise InputError(f"{what} not found: looked for {places}; give it with --set {what}=PATH{hint}")
+    raise InputError(
+        f"{what} not found: looked for {places}; give it with --set {what}=PATH{hint}{advice}"
+    )
 
 
 def keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:

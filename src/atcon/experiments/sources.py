@@ -34,9 +34,9 @@ def image_set_of(config: DataConfig) -> ImageSet:
     if config.root is None:
         raise InputError(f"data.root is missing: data.name={config.name} needs its folder")
     if config.name == "voc":
-        root = Path(config.root) if config.download else data_path(config.root, "data.root")
+        fetch = "; or fetch VOC 2012 there with --set data.download=true"
         return voc(
-            root,
+            Path(config.root) if config.download else data_path(config.root, "data.root", fetch),
             classes=config.classes,
             download=config.download,
             on_bad_image=config.on_bad_image,
