@@ -31,6 +31,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a file is the part of a write that never came to its end."""
+    return path.name.startswith(".") and path.suffix == ".part"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted or killed writes left below a folder that nobody else writes to."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with whole_file(path) as part:

@@ -84,3 +84,17 @@ def test_text_that_json_would_escape_stays_readable(tmp_path):
     records.write_json(tmp_path / "r.json", {"name": "Zürich"})
     assert "Zürich" in (tmp_path / "r.json").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["name"] == "Zürich"
+
+
+def test_what_a_killed_write_leaves_is_swept_and_nothing_else(tmp_path):
+    records.write_json(tmp_path / "checkpoints" / "stage.json", {"epoch": 1})
+    mine = tmp_path / "notes.part"
+    mine.write_text("mine")
+    leftover = tmp_path / "checkpoints" / ".last.pt.x1.part"
+    leftover.write_text("half")
+    assert records.is_leftover(leftover)
+    assert not records.is_leftover(mine)
+    records.sweep(tmp_path)
+    assert not leftover.exists()
+    assert mine.read_text() == "mine"
+    assert records.read_json(tmp_path / "checkpoints" / "stage.json")["epoch"] == 1

@@ -3,6 +3,8 @@
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,7 +67,7 @@ class RunFolder:
         if self.config.exists():
             self._check_resume(config_text, resume=resume)
             return
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        if self.root.exists() and not self._is_free():
             raise InputError(f"{self.root} exists and is not an atcon run: choose another --out")
         nearest = next(
             place for place in (self.root, *self.root.absolute().parents) if place.exists()
@@ -92,6 +94,19 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"{self.root}: cannot write the run folder ({reason})") from error
+
+    @contextmanager
+    def claimed(self, config_text: str, *, resume: bool) -> Iterator[None]:
+        """Open the folder for the length of a run; no unfinished write is left behind."""
+        self.open(config_text, resume=resume)
+        records.sweep(self.root)
+        try:
+            yield
+        finally:
+            records.sweep(self.root)
+
+    def _is_free(self) -> bool:
+        return self.root.is_dir() and all(map(records.is_leftover, self.root.iterdir()))
 
     def _check_resume(self, config_text: str, *, resume: bool) -> None:
         if not resume:

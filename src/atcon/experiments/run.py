@@ -53,22 +53,25 @@ def run(
     reader = Reader(image_set, size_of(config, network))
     split = _split(config, reader)
     bench = _bench(config, folder, fabric, reader, network, split, progress)
-    folder.open(config_text, resume=resume)
+    with folder.claimed(config_text, resume=resume):
+        record = _run_stages(bench, image_set, split)
+        record["seconds"]["total"] = round(time.perf_counter() - began, 2)
+        records.write_json(folder.summary, record)
+    return record
+
+
+def _run_stages(bench: Bench, image_set: ImageSet, split: Split) -> dict[str, Any]:
+    """Train all stages, evaluate them, write their records, and give the summary."""
     _write_split(bench, image_set, split)
     results = {SUPERVISED: supervised_stage(bench), CONSISTENCY: consistency_stage(bench)}
-    if config.controls.uniform:
+    if bench.config.controls.uniform:
         results[UNIFORM] = consistency_stage(bench, UNIFORM)
-    test_began = time.perf_counter()
+    began = time.perf_counter()
     verdicts, thresholds = _judge_stages(bench, image_set, split, list(results))
     _write_parts(bench, image_set, split, verdicts)
     record = _summary(bench, image_set, split, results, verdicts, thresholds)
-    ended = time.perf_counter()
-    record["seconds"] = {
-        **{stage: result.seconds for stage, result in results.items()},
-        "evaluation": round(ended - test_began, 2),
-        "total": round(ended - began, 2),
-    }
-    records.write_json(folder.summary, record)
+    seconds = {stage: result.seconds for stage, result in results.items()}
+    record["seconds"] = {**seconds, "evaluation": round(time.perf_counter() - began, 2)}
     return record
 
 
