@@ -19,7 +19,7 @@ def write_stage_tables(
         top = int(judged.top[row])
         chosen = [classes[index] for index in predicted[row].nonzero()[0]]
         truth = [classes[index] for index in example.labels]
-        numbers = [f"{value:.6f}" for value in judged.probabilities[row]]
+        numbers = [f"{value:.12g}" for value in judged.probabilities[row]]  # no new ties
         said.append([example.name, ";".join(truth), ";".join(chosen), *numbers])
         place = judged.places[row]
         where = ["", ""] if place is None else [f"{place.iou:.6f}", f"{place.epg:.6f}"]
