@@ -5,7 +5,7 @@ from torch import nn
 
 from atcon.attention.borrow import with_gradients
 from atcon.attention.layers import resolve_layer
-from atcon.attention.trace import Trace, choose_classes, selected_sum, trace
+from atcon.attention.trace import Trace, choose_classes, in_single_precision, selected_sum, trace
 from atcon.errors import InputError
 from atcon.types import Classes, Images, LayerMaps, Target
 
@@ -59,4 +59,4 @@ def grad_cam_of(run: Trace, classes: Classes, *, create_graph: bool = False) -> 
     features = run.features if create_graph else run.features.detach()
     alpha = gradient.flatten(2).mean(dim=2)
     maps = torch.einsum("bk,bk...->b...", alpha, features)
-    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
+    return in_single_precision(maps)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from atcon.attention.borrow import with_gradients
-from atcon.attention.trace import Trace, choose_classes, selected_sum, trace
+from atcon.attention.trace import Trace, choose_classes, in_single_precision, selected_sum, trace
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Maps, Target
 
@@ -55,7 +55,7 @@ def guided_backprop_of(run: Trace, classes: Classes, *, create_graph: bool = Fal
     if gradient is None:
         raise InputError("the class score does not depend on the images")
     maps = gradient.abs().sum(dim=1)
-    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
+    return in_single_precision(maps)
 
 
 def count_guided(model: nn.Module, images: Images) -> int:

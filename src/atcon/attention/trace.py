@@ -145,6 +145,11 @@ def selected_sum(logits: Logits, classes: Classes) -> Tensor:
     return logits.gather(1, recordable(classes)[:, None]).sum()
 
 
+def in_single_precision(maps: Tensor) -> Tensor:
+    """Give maps in float32 at least: half precision is for the network, not for comparing maps."""
+    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
+
+
 def _feature_map(output: Any, images: Tensor) -> Tensor:
     if not isinstance(output, Tensor) or output.ndim != images.ndim:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
