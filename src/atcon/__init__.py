@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from atcon.errors import AtconError, BadImageError, InputError
 
 if TYPE_CHECKING:
-    from atcon.attention import find_layer, grad_cam, guided_backprop
+    from atcon.attention import explain, find_layer, grad_cam, guided_backprop
     from atcon.consistency import ConsistencyDetails, ConsistencyLoss
 
 __version__ = "0.1.0"
@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ConsistencyDetails": "atcon.consistency",
     "ConsistencyLoss": "atcon.consistency",
+    "explain": "atcon.attention",
     "find_layer": "atcon.attention",
     "grad_cam": "atcon.attention",
     "guided_backprop": "atcon.attention",
@@ -29,6 +30,7 @@ __all__ = [
     "ConsistencyLoss",
     "InputError",
     "__version__",
+    "explain",
     "find_layer",
     "grad_cam",
     "guided_backprop",

@@ -1,11 +1,12 @@
-"""Grouped convolutions whose second derivative does not loop over the groups.
+"""Convolutions whose derivatives are ordinary convolution kernels, to second order.
 
-PyTorch's double backward of a depthwise convolution runs one small convolution per channel, which
-makes a MobileNet step several times slower. Written as below, every derivative that the
-consistency loss needs is one ordinary convolution kernel.
+PyTorch's double backward of a convolution goes through transposed and dilated convolutions, and of
+a depthwise one loops over the channels. Written as below, every derivative that the consistency
+loss needs is one forward, input-gradient or weight-gradient kernel, and none is taken that nobody
+asked for.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,39 @@ from atcon.attention.guided import GuidedRule
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 _backward = torch.ops.aten.convolution_backward
+
+
+class Convolution(NamedTuple):
+    """The arguments of a batched convolution that pads by numbers."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    geometry: tuple[Any, ...]
+
+    @classmethod
+    def called_with(
+        cls,
+        input: Tensor,  # noqa: A002  PyTorch's name
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | tuple[int, ...] = 1,
+        padding: str | int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+    ) -> "Convolution | None":
+        """Read the arguments of `torch.conv1d`, `conv2d`, `conv3d`; None: another kind."""
+        if isinstance(padding, str) or input.ndim != weight.ndim:
+            return None
+        axes = weight.ndim - 2
+        lists = [_per_axis(value, axes) for value in (stride, padding, dilation)]
+        return cls(input, weight, bias, (*lists, False, [0] * axes, groups))
+
+    def run(self, rule: GuidedRule, *, needs_input: bool) -> Tensor:
+        """Convolve; `needs_input` says whether anyone but a map needs the input's gradient."""
+        x, weight, bias = _autocast(self.x, self.weight, self.bias)
+        output: Tensor = _Convolution.apply(x, weight, bias, self.geometry, rule, needs_input)
+        return output
 
 
 class _InputGradient(torch.autograd.Function):
@@ -29,15 +63,20 @@ class _InputGradient(torch.autograd.Function):
         return gradient
 
     @staticmethod
-    def backward(ctx: Any, *seconds: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *seconds: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         grad, weight = ctx.saved_tensors
         (second,) = seconds
-        by_grad = torch.ops.aten.convolution(second, weight, None, *ctx.geometry)
-        by_weight = _backward(grad, second, weight, None, *ctx.geometry, (False, True, False))[1]
+        by_grad = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_grad = torch.ops.aten.convolution(second, weight, None, *ctx.geometry)
+        if ctx.needs_input_grad[1]:
+            by_weight = _backward(grad, second, weight, None, *ctx.geometry, (False, True, False))[
+                1
+            ]
         return by_grad, by_weight, None, None
 
 
-class _GroupedConvolution(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -46,55 +85,28 @@ class _GroupedConvolution(torch.autograd.Function):
         bias: Tensor | None,
         geometry: tuple[Any, ...],
         rule: GuidedRule,
+        needs_input: bool,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.has_bias, ctx.geometry, ctx.rule = bias is not None, geometry, rule
+        ctx.bias_size = None if bias is None else list(bias.shape)
+        ctx.geometry, ctx.rule, ctx.needs_input = geometry, rule, needs_input
         output: Tensor = torch.ops.aten.convolution(x, weight, bias, *geometry)
         return output
 
     @staticmethod
-    def backward(
-        ctx: Any, *grads: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         (grad,) = grads
-        by_input = _InputGradient.apply(grad, weight, x, ctx.geometry)
-        if ctx.rule.active:  # a map needs the input's gradient only
-            return by_input, None, None, None, None
-        by_weight = _backward(grad, x, weight, None, *ctx.geometry, (False, True, False))[1]
-        by_bias = grad.sum(dim=(0, *range(2, grad.ndim))) if ctx.has_bias else None
-        return by_input, by_weight, by_bias, None, None
-
-
-def grouped_convolution(
-    rule: GuidedRule,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | tuple[int, ...] = 1,
-    padding: str | int | tuple[int, ...] = 0,
-    dilation: int | tuple[int, ...] = 1,
-    groups: int = 1,
-) -> Tensor | None:
-    """Convolve with the arguments of `torch.conv1d`, `conv2d`, `conv3d`.
-
-    Returns:
-        None if the convolution is not grouped, or pads by name: the usual one serves it.
-    """
-    axes = weight.ndim - 2
-    if groups == 1 or isinstance(padding, str) or x.ndim != weight.ndim:
-        return None
-    x, weight, bias = _autocast(x, weight, bias)
-    geometry = (
-        _per_axis(stride, axes),
-        _per_axis(padding, axes),
-        _per_axis(dilation, axes),
-        False,
-        [0] * axes,
-        groups,
-    )
-    output: Tensor = _GroupedConvolution.apply(x, weight, bias, geometry, rule)
-    return output
+        by_input = by_weight = by_bias = None
+        mapping = ctx.rule.mapping
+        if ctx.needs_input_grad[0] and (mapping or ctx.needs_input):
+            by_input = _InputGradient.apply(grad, weight, x, ctx.geometry)
+        if not mapping and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+            wanted = (False, ctx.needs_input_grad[1], ctx.needs_input_grad[2])
+            by_weight, by_bias = _backward(grad, x, weight, ctx.bias_size, *ctx.geometry, wanted)[
+                1:
+            ]
+        return by_input, by_weight, by_bias, None, None, None
 
 
 def _autocast(

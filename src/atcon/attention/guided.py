@@ -17,49 +17,71 @@ from torch.nn import functional
 
 
 class GuidedRule:
-    """The switch that one forward pass shares between its activations.
+    """The switch that one forward pass shares between its operations.
 
     Attributes:
-        active: Whether a backward pass through these activations is guided at this moment.
+        active: Whether a backward pass through the activations is guided at this moment.
+        mapping: Whether a map is taken at this moment: weights and untracked images then need no
+            gradient of their own.
         guided: How many activations of the forward pass obey the rule.
     """
 
     def __init__(self) -> None:
         self.active = False
+        self.mapping = False
         self.guided = 0
 
     @contextmanager
-    def switched_on(self) -> Iterator[None]:
-        """Guide every backward pass inside the block."""
-        self.active = True
+    def taking_a_map(self, *, guided: bool = False) -> Iterator[None]:
+        """Take gradients for a map inside the block, guided or plain."""
+        self.mapping, self.active = True, guided
         try:
             yield
         finally:
-            self.active = False
+            self.mapping = self.active = False
+
+
+class _GuidedGradient(torch.autograd.Function):
+    """max(grad, 0) where the activation is open (Eq. 5); linear in `grad` where it passes."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, result: Tensor, upper: float) -> Tensor:
+        passed = _open_gradient(grad.clamp(min=0), result, upper)
+        ctx.save_for_backward(passed)
+        return passed
+
+    @staticmethod
+    def backward(ctx: Any, *seconds: Tensor) -> tuple[Tensor, None, None]:
+        (passed,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(seconds[0], passed, 0), None, None
 
 
 class _ClippedReLU(torch.autograd.Function):
-    """min(max(x, 0), upper), whose gradient is guided while the rule is active (Eq. 5)."""
+    """min(max(x, 0), upper); its result, which the next layer keeps anyway, says where it is open."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, upper: float, inplace: bool, rule: GuidedRule) -> Tensor:
-        is_open = x > 0
-        if upper < math.inf:
-            is_open &= x < upper
-        ctx.save_for_backward(is_open)
-        ctx.rule = rule
         if inplace:
             ctx.mark_dirty(x)
-            return x.clamp_(0, upper)
-        return x.clamp(0, upper)
+        result = x.clamp_(0, upper) if inplace else x.clamp(0, upper)
+        ctx.save_for_backward(result)
+        ctx.upper, ctx.rule = upper, rule
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (is_open,) = ctx.saved_tensors
-        (grad,) = grads
-        if ctx.rule.active:
-            is_open = is_open & (grad > 0)
-        return torch.where(is_open, grad, 0), None, None, None
+        (result,) = ctx.saved_tensors
+        take = _GuidedGradient.apply if ctx.rule.active else _open_gradient
+        return take(grads[0], result, ctx.upper), None, None, None
+
+
+def _open_gradient(grad: Tensor, result: Tensor, upper: float) -> Tensor:
+    """Pass `grad` where 0 < result < upper."""
+    if upper == math.inf:
+        passed: Tensor = torch.ops.aten.threshold_backward(grad, result, 0)
+    else:
+        passed = torch.ops.aten.hardtanh_backward(grad, result, 0, upper)
+    return passed
 
 
 def _relu(x: Tensor, inplace: bool = False) -> tuple[Tensor, float, bool]:

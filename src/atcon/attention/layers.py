@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atcon.attention.borrow import borrowed
-from atcon.attention.trace import logits_of
+from atcon.attention.target import logits_of
 from atcon.errors import InputError
 from atcon.types import Images
 

@@ -1,17 +1,32 @@
 """One forward pass that serves every gradient-based map of the same images."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from atcon.attention.borrow import borrowed, recordable
-from atcon.attention.convolution import CONVOLUTIONS, grouped_convolution
+from atcon.attention.convolution import CONVOLUTIONS, Convolution
+from atcon.attention.folding import Folds, folds_of, tensors_in
 from atcon.attention.guided import GuidedRule, guided_activation
+from atcon.attention.normalisation import Norm
+from atcon.attention.target import choose_classes, logits_of, selected_sum
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Logits
+
+__all__ = [
+    "Trace",
+    "choose_classes",
+    "in_single_precision",
+    "logits_of",
+    "trace",
+    "without_autocast",
+]
 
 
 @dataclass(frozen=True)
@@ -19,52 +34,137 @@ class Trace:
     """What a forward pass leaves for the maps.
 
     Attributes:
+        model: What ran.
+        layers: The target layers, in the order asked for.
         images: The input, `[batch, channel, *grid]`, requiring a gradient.
-        features: The target layer's output, `[batch, channel, *grid]`; None without a layer.
+        features: The outputs of the target layers, as the layers gave them.
         logits: `[batch, class]`.
         rule: The switch of the guided rule for this pass.
+        folds: The folded weights, shared by every pass over the same weights.
+        autocast: The caller's autocast settings, under which the model runs again.
     """
 
+    model: nn.Module
+    layers: tuple[nn.Module, ...]
     images: Tensor
-    features: Tensor | None
+    features: tuple[Tensor, ...]
     logits: Tensor
     rule: GuidedRule
+    folds: Folds
+    autocast: tuple[bool, torch.dtype]
+
+    def at(self, index: int) -> "Trace":
+        """Give the same pass with one of its target layers."""
+        return replace(self, layers=(self.layers[index],), features=(self.features[index],))
+
+    def again(self, images: Images) -> "Trace":
+        """Run the model on other images, for the same layers and with the same folded weights."""
+        enabled, dtype = self.autocast
+        with torch.autocast(images.device.type, dtype, enabled=enabled):
+            return trace(self.model, images, self.layers, folds=self.folds)
+
+    def score(self, images: Images) -> Logits:
+        """Give the model's logits without any gradient: for maps that only look at the output."""
+        enabled, dtype = self.autocast
+        with (
+            torch.autocast(images.device.type, dtype, enabled=enabled),
+            borrowed(self.model, images.device),
+            torch.no_grad(),
+        ):
+            return logits_of(self.model(images.clone()))
+
+    def gradients(
+        self,
+        classes: Classes,
+        at: Sequence[Tensor],
+        *,
+        create_graph: bool = False,
+        guided: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Differentiate the chosen logits at tensors of this pass, each sample's its own.
+
+        Args:
+            classes: One class for each sample.
+            at: `images`, or tensors of `features`.
+            create_graph: Whether the gradients can be differentiated.
+            guided: Whether activations obey the guided rule (Eq. 5).
+
+        Raises:
+            InputError: The chosen logits do not depend on one of the tensors.
+        """
+        with self.rule.taking_a_map(guided=guided):
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(
+                selected_sum(self.logits, classes),
+                list(at),
+                create_graph=create_graph,
+                retain_graph=True,
+                allow_unused=True,
+            )
+        gradients = tuple(gradient for gradient in found if gradient is not None)
+        if len(gradients) < len(found):
+            missing = next(x for x, gradient in zip(at, found, strict=True) if gradient is None)
+            what = "the images" if missing is self.images else "the chosen layer"
+            raise InputError(f"the class score does not depend on {what}")
+        return gradients
+
+    def layer(self, classes: Classes, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+        """Give the target layer's feature maps and the chosen logits' gradient there.
+
+        Returns:
+            Both `[batch, channel, *cells]`, in float32 at least.
+
+        Raises:
+            InputError: There is no target layer, its output is no map, or the logits do not depend
+                on it.
+        """
+        if not self.features:
+            raise InputError("this map needs a layer: trace the model with one")
+        (gradient,) = self.gradients(classes, self.features[:1], create_graph=create_graph)
+        features = self.features[0] if create_graph else self.features[0].detach()
+        return in_single_precision(features), in_single_precision(gradient)
 
 
-def trace(model: nn.Module, images: Images, layer: nn.Module | None = None) -> Trace:
+def trace(
+    model: nn.Module,
+    images: Images,
+    layers: nn.Module | Sequence[nn.Module] | None = None,
+    *,
+    folds: Folds | None = None,
+) -> Trace:
     """Run `model` once, in evaluation mode, keeping what gradient-based maps need.
 
     Args:
         model: Any module that maps images to logits; left as it was.
         images: A normalised batch. If it requires a gradient its graph is kept.
-        layer: The module whose output Grad-CAM weights.
+        layers: The module, or modules, whose outputs are explained.
+        folds: Of an earlier pass over the same weights.
 
     Raises:
         InputError: There are no images, the output holds no `[batch, class]` logits with a
-            gradient, or the layer gives no map.
+            gradient, or a layer gives no map.
     """
     if len(images) == 0:
         raise InputError("there are no images to explain: the batch is empty")
-    kept: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        kept[:] = [_feature_map(output, images)]
-        return kept[0].clone()  # a later in-place operation overwrites the clone, not the map
-
+    wanted = (layers,) if isinstance(layers, nn.Module) else tuple(layers or ())
+    kind = images.device.type
+    autocast = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
     rule = GuidedRule()
-    hook = layer.register_forward_hook(keep) if layer is not None else None
-    try:
-        with borrowed(model, images.device):
-            images = recordable(images)
-            if not images.requires_grad:
-                images = images.detach().requires_grad_()
-            with _Traced(rule):
-                logits = logits_of(model(images.clone()))  # the model may write to its input
-    finally:
-        if hook is not None:
-            hook.remove()
-    if layer is not None and not kept:
-        raise InputError(f"layer {type(layer).__name__} did not run in the model's forward pass")
+    with ExitStack() as stack:
+        kept = [stack.enter_context(_kept_output(layer, images)) for layer in wanted]
+        folds = folds or folds_of(model, images)
+        stack.enter_context(borrowed(model, images.device))
+        images = recordable(images)
+        tracked = images.requires_grad
+        if not tracked:
+            images = images.detach().requires_grad_()
+        entry = images.clone()  # the model may write to its input
+        stack.enter_context(_Traced(rule, folds, None if tracked else entry))
+        logits = logits_of(model(entry))
+    for layer, outputs in zip(wanted, kept, strict=True):
+        if not outputs:
+            raise InputError(
+                f"layer {type(layer).__name__} did not run in the model's forward pass"
+            )
     if len(logits) != len(images):
         raise InputError(f"{len(images)} images gave {len(logits)} rows of logits")
     if not logits.requires_grad:
@@ -72,15 +172,39 @@ def trace(model: nn.Module, images: Images, layer: nn.Module | None = None) -> T
             f"the logits of {type(model).__name__} carry no gradient to the image: "
             "remove no_grad, detach or compilation from its forward pass"
         )
-    return Trace(images, kept[0] if kept else None, logits, rule)
+    features = tuple(outputs[0] for outputs in kept)
+    return Trace(model, wanted, images, features, logits, rule, folds, autocast)
+
+
+@contextmanager
+def _kept_output(layer: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
+    """Keep a layer's output of the last call, safe from in-place operations after it."""
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        kept[:] = [_feature_map(output, images)]
+        return kept[0].clone()  # a later in-place operation overwrites the clone, not the map
+
+    hook = layer.register_forward_hook(keep)
+    try:
+        yield kept
+    finally:
+        hook.remove()
 
 
 class _Traced(TorchFunctionMode):
-    """While entered, every ReLU obeys the rule and grouped convolutions differentiate fast."""
+    """While entered, every ReLU obeys the rule and convolutions and BatchNorm differentiate fast.
 
-    def __init__(self, rule: GuidedRule) -> None:
+    Args:
+        rule: Of the pass.
+        folds: The convolutions that take the BatchNorm after them along.
+        leaf: The input, if nobody but a map will ask for its gradient.
+    """
+
+    def __init__(self, rule: GuidedRule, folds: Folds, leaf: Tensor | None) -> None:
         super().__init__()
-        self.rule = rule
+        self.rule, self.folds, self.leaf = rule, folds, leaf
+        self.normalised: dict[int, tuple[Tensor, Convolution, Norm]] = {}
 
     def __torch_function__(
         self,
@@ -90,59 +214,53 @@ class _Traced(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func is functional.batch_norm and (norm := Norm.called_with(*args, **kwargs)):
+            return self._normalise(kwargs.get("input", args[0] if args else None), norm)
+        if self.normalised:
+            args, kwargs = self._restored((args, kwargs))
         result = guided_activation(self.rule, func, args, kwargs)
         if result is None and func in CONVOLUTIONS:
-            named = {("x" if key == "input" else key): value for key, value in kwargs.items()}
-            result = grouped_convolution(self.rule, *args, **named)
+            result = self._convolve(*args, **kwargs)
         return func(*args, **kwargs) if result is None else result
 
+    def _convolve(self, *args: Any, **kwargs: Any) -> Tensor | None:
+        convolution = Convolution.called_with(*args, **kwargs)
+        if convolution is None:
+            return None
+        needs_input = convolution.x is not self.leaf
+        norm = self.folds.after(convolution)
+        if norm is None:
+            return convolution.run(self.rule, needs_input=needs_input)
+        output = self.folds.fold(convolution, norm).run(self.rule, needs_input=needs_input)
+        self.normalised[id(output)] = (output, convolution, norm)
+        return output
 
-def logits_of(output: Any) -> Logits:
-    """Take the `[batch, class]` logits out of a model's output (a tensor, or its `.logits`)."""
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
-        raise InputError(f"the model must return logits [batch, class], but it returned {found}")
-    return logits
+    def _normalise(self, x: Any, norm: Norm) -> Tensor:
+        """Pass on what its convolution has normalised already; normalise anything else."""
+        _, _, done = self.normalised.get(id(x), (None, None, None))
+        if done is not None and done.same(norm):
+            output: Tensor = self.normalised.pop(id(x))[0]
+            return output
+        (x,) = self._restored((x,))
+        return norm.apply(x, self.rule)
 
-
-def choose_classes(logits: Logits, target: Any = None) -> Classes:
-    """Choose the class that each sample's map explains.
-
-    Args:
-        logits: `[batch, class]`.
-        target: None for the top predicted class, one index, a tensor of one index per sample, or a
-            callable that gives such a tensor for the logits.
-
-    Raises:
-        InputError: An index is out of range, or the tensor is not one integer per sample.
-    """
-    batch, count = logits.shape
-    if target is None:
-        return logits.detach().argmax(dim=1)
-    if callable(target) and not isinstance(target, Tensor):
-        target = target(logits.detach())
-    if isinstance(target, int):
-        target = torch.full((batch,), target)
-    try:
-        classes = torch.as_tensor(target).to(logits.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"target must be a class index, or one per sample, but it is {target!r}"
-        ) from error
-    if classes.shape != (batch,) or classes.is_floating_point() or classes.dtype == torch.bool:
-        raise InputError(
-            f"target must be one class index per sample, shape ({batch},), "
-            f"but it is {tuple(classes.shape)} of {classes.dtype}"
-        )
-    if batch and not (int(classes.min()) >= 0 and int(classes.max()) < count):
-        raise InputError(f"target {classes.tolist()} is outside the {count} classes of the model")
-    return classes.long()
+    def _restored(self, value: Any) -> Any:
+        """Give the plain output of a folded convolution to a reader that was not expected."""
+        if not any(id(tensor) in self.normalised for tensor in tensors_in(value)):
+            return value
+        if isinstance(value, Tensor):
+            _, convolution, _ = self.normalised[id(value)]
+            return convolution.run(self.rule, needs_input=convolution.x is not self.leaf)
+        if isinstance(value, dict):
+            return {key: self._restored(item) for key, item in value.items()}
+        return type(value)(self._restored(item) for item in value)
 
 
-def selected_sum(logits: Logits, classes: Classes) -> Tensor:
-    """Sum the chosen logits: samples do not interact, so its gradient is every sample's own."""
-    return logits.gather(1, recordable(classes)[:, None]).sum()
+@contextmanager
+def without_autocast(device: torch.device) -> Iterator[None]:
+    """Compute with the types of the operands: maps are compared in float32."""
+    with torch.autocast(device.type, enabled=False):
+        yield
 
 
 def in_single_precision(maps: Tensor) -> Tensor:

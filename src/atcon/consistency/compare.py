@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atcon.attention import choose_classes, grad_cam_of, guided_backprop_of, trace
+from atcon.attention import choose_classes, grad_cam, guided_backprop, trace, without_autocast
 from atcon.attention.borrow import recordable, with_gradients
 from atcon.consistency.correlation import Correlation, pearson
 from atcon.consistency.masks import Mask, squashed
@@ -68,16 +68,20 @@ def compare(
     images = recordable(images)
     plain = trace(model, images, layer)
     classes = choose_classes(plain.logits, target)
-    first = grad_cam_of(plain, classes, create_graph=create_graph)
-    guided = guided_backprop_of(plain, classes, create_graph=create_graph and not detach_mask)
+    first = grad_cam.map(plain, classes, create_graph=create_graph)
+    guided = guided_backprop.map(plain, classes, create_graph=create_graph and not detach_mask)
     logits = plain.logits if create_graph else plain.logits.detach()
-    activations = plain.rule.guided
+    activations, folds = plain.rule.guided, plain.folds
+    with without_autocast(images.device):
+        p = mask(guided)
+        masked_images = p[:, None].to(images.dtype) * images
     del plain  # without a graph to keep, its activations are freed before the second pass
-    p = mask(guided)
-    masked = trace(model, p[:, None].to(images.dtype) * images, layer)
-    second = grad_cam_of(masked, classes, create_graph=create_graph)
-    pair = (squashed(first), squashed(second)) if squash else (first, second)
-    return Comparison(logits, classes, first, guided, p, second, correlation(*pair), activations)
+    masked = trace(model, masked_images, layer, folds=folds)
+    second = grad_cam.map(masked, classes, create_graph=create_graph)
+    with without_autocast(images.device):
+        pair = (squashed(first), squashed(second)) if squash else (first, second)
+        agreement = correlation(*pair)
+    return Comparison(logits, classes, first, guided, p, second, agreement, activations)
 
 
 def mask_contrast(masks: Maps) -> Float[Tensor, " batch"]:

@@ -1,10 +1,13 @@
 import pytest
 import torch
 
-from atcon.attention.convolution import grouped_convolution
+from atcon.attention.convolution import Convolution
 from atcon.attention.guided import GuidedRule
 
 CASES = {
+    "plain": (2, {"padding": 1}, 3, 4, True),
+    "plain, stride": (2, {"stride": 2, "padding": (0, 1)}, 3, 4, False),
+    "plain clips": (3, {"padding": 1, "stride": (1, 2, 2)}, 2, 3, True),
     "two groups": (2, {"groups": 2}, 4, 6, True),
     "depthwise": (2, {"groups": 4, "padding": 1}, 4, 4, False),
     "depthwise, stride": (2, {"groups": 4, "padding": 1, "stride": 2}, 4, 8, True),
@@ -26,14 +29,12 @@ def case(request):
         return values.requires_grad_()
 
     x = draw(2, inputs, *(6, 5, 4)[:axes])
-    weight = draw(outputs, inputs // options["groups"], *(3,) * axes)
+    weight = draw(outputs, inputs // options.get("groups", 1), *(3,) * axes)
     return CONVOLUTIONS[axes], options, [x, weight, *([draw(outputs)] if has_bias else [])]
 
 
 def ours(tensors, options):
-    result = grouped_convolution(GuidedRule(), *tensors, **options)
-    assert result is not None
-    return result
+    return Convolution.called_with(*tensors, **options).run(GuidedRule(), needs_input=True)
 
 
 def derivatives(output, tensors):
@@ -57,27 +58,25 @@ def test_gradient_of_the_input_gradient_matches_finite_differences(case):
     assert torch.autograd.gradgradcheck(lambda *t: ours(t, options), tensors)
 
 
-def test_while_the_rule_is_active_only_the_input_has_a_gradient():
+def test_while_a_map_is_taken_only_the_input_has_a_gradient():
     x = torch.randn(1, 4, 5, 5, requires_grad=True)
     weight = torch.randn(4, 1, 3, 3, requires_grad=True)
     rule = GuidedRule()
-    output = grouped_convolution(rule, x, weight, groups=4)
-    with rule.switched_on():
-        by_x, by_weight = torch.autograd.grad(output.sum(), [x, weight], allow_unused=True)
-    expected = torch.autograd.grad(torch.conv2d(x, weight, groups=4).sum(), x)[0]
-    torch.testing.assert_close(by_x, expected)
-    assert by_weight is None
+    output = Convolution.called_with(x, weight, groups=4).run(rule, needs_input=False)
+    with rule.taking_a_map():
+        found = torch.autograd.grad(output.sum(), [x, weight], allow_unused=True, retain_graph=True)
+    later = torch.autograd.grad(output.sum(), [x, weight], allow_unused=True)
+    expected = torch.autograd.grad(torch.conv2d(x, weight, groups=4).sum(), [x, weight])
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(later[1], expected[1])
+    assert found[1] is None, "a map needs no gradient of the weights"
+    assert later[0] is None, "nobody but a map needs the gradient of the images"
 
 
 @pytest.mark.parametrize(
     ("options", "shape"),
-    [
-        ({}, (1, 4, 5, 5)),
-        ({"groups": 4, "padding": "same"}, (1, 4, 5, 5)),
-        ({"groups": 4}, (4, 5, 5)),
-    ],
-    ids=["one group", "padding by name", "no batch"],
+    [({"padding": "same"}, (1, 4, 5, 5)), ({}, (4, 5, 5))],
+    ids=["padding by name", "no batch"],
 )
 def test_leaves_to_torch_what_it_does_not_serve(options, shape):
-    weight = torch.zeros(4, 4 // options.get("groups", 1), 3, 3)
-    assert grouped_convolution(GuidedRule(), torch.zeros(shape), weight, **options) is None
+    assert Convolution.called_with(torch.zeros(shape), torch.zeros(4, 4, 3, 3), **options) is None

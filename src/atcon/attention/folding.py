@@ -1,0 +1,135 @@
+"""Fold BatchNorm into the convolution before it, functionally.
+
+Folded into the weights, a BatchNorm with running statistics costs nothing and its input need not
+be kept. Which convolutions end in a BatchNorm, and in nothing else, is found by one forward pass of
+one image. Weights, scales and shifts keep their own gradients: nothing of the model is changed.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from atcon.attention.borrow import borrowed
+from atcon.attention.convolution import CONVOLUTIONS, Convolution
+from atcon.attention.normalisation import Norm
+
+_LOOKS = {
+    getattr(Tensor, name).__get__
+    for name in ("shape", "ndim", "dtype", "device", "requires_grad", "is_cuda", "layout")
+} | {Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_contiguous}
+"""What may be asked of a tensor without reading its values."""
+
+
+class Folds:
+    """The convolutions of a model that can be folded, and their folded weights of one use.
+
+    Args:
+        norms: The BatchNorm after each convolution weight, by the weight's id.
+        model: Where hooks are looked for: a hooked convolution shows its output, so it stays.
+    """
+
+    def __init__(self, norms: dict[int, tuple["ref[Tensor]", Norm]], model: nn.Module) -> None:
+        self._norms = norms
+        self._seen = {
+            id(module._parameters.get("weight"))  # noqa: SLF001  `weight` may be a property
+            for module in model.modules()
+            if module._forward_hooks  # noqa: SLF001  there is no public way to ask
+        }
+        self._folded: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def after(self, convolution: Convolution) -> Norm | None:
+        """Give the BatchNorm that is this convolution's only reader."""
+        known = self._norms.get(id(convolution.weight))
+        if known is None or id(convolution.weight) in self._seen:
+            return None
+        return known[1] if known[0]() is convolution.weight else None
+
+    def fold(self, convolution: Convolution, norm: Norm) -> Convolution:
+        """Give the convolution that equals `convolution` and then `norm`."""
+        weight, bias = convolution.weight, convolution.bias
+        if id(weight) not in self._folded:
+            scale, shift = norm.affine()
+            folded = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+            moved = shift if bias is None else shift + bias * scale
+            self._folded[id(weight)] = (folded.to(weight.dtype), moved.to(weight.dtype))
+        return convolution._replace(
+            weight=self._folded[id(weight)][0], bias=self._folded[id(weight)][1]
+        )
+
+
+_KNOWN: "WeakKeyDictionary[nn.Module, dict[int, tuple[ref[Tensor], Norm]]]" = WeakKeyDictionary()
+
+
+def folds_of(model: nn.Module, images: Tensor) -> Folds:
+    """Find what can be folded: once for each model, before its first use, so that uses agree."""
+    buffers = {id(buffer) for buffer in model.buffers()}
+    known = _KNOWN.get(model)
+    if known is None or not all(id(norm.mean) in buffers for _, norm in known.values()):
+        _KNOWN[model] = _find(model, images)  # new, or moved to another type or device
+    return Folds(_KNOWN[model], model)
+
+
+def _find(model: nn.Module, images: Tensor) -> dict[int, tuple["ref[Tensor]", Norm]]:
+    recorder = _Recorder()
+    with borrowed(model, images.device), torch.no_grad(), recorder:
+        model(images[:1].clone())
+    return {
+        key: (ref(weight), norm)
+        for key, (weight, norm) in recorder.readers.items()
+        if norm is not None
+    }
+
+
+class _Recorder(TorchFunctionMode):
+    """While entered, note who reads the output of every convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: dict[int, tuple[ref[Tensor], Tensor]] = {}
+        self.readers: dict[int, tuple[Tensor, Norm | None]] = {}
+        self.weights: set[int] = set()
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in _LOOKS:
+            for tensor in tensors_in((args, kwargs)):
+                self._note(tensor, func, args, kwargs)
+        result = func(*args, **kwargs)
+        if func in CONVOLUTIONS:
+            weight: Any = kwargs.get("weight", args[1] if len(args) > 1 else None)
+            if id(weight) in self.weights:  # shared: its outputs may have different readers
+                self.readers[id(weight)] = (weight, None)
+            self.weights.add(id(weight))
+            self.outputs[id(result)] = (ref(result), weight)
+        return result
+
+    def _note(self, tensor: Tensor, func: Any, args: Any, kwargs: Any) -> None:
+        if id(tensor) not in self.outputs or self.outputs[id(tensor)][0]() is not tensor:
+            return
+        weight = self.outputs[id(tensor)][1]
+        norm: Norm | None = None
+        if func is functional.batch_norm and id(weight) not in self.readers:
+            norm = Norm.called_with(*args, **kwargs)
+        self.readers[id(weight)] = (weight, norm)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Give the tensors in nested lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
