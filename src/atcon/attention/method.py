@@ -52,7 +52,7 @@ class Attention:
         """Explain a batch; see `atcon.explain`."""
         names = [layer] if layer is None or isinstance(layer, str | nn.Module) else list(layer)
         layers = self._layers(model, images, names)
-        run = trace(model, images, layers)
+        run = trace(model, images, layers, gradients=self.differentiable)
         classes = choose_classes(run.logits, target)
         runs = [run.at(index) for index in range(len(layers))] if layers else [run]
         maps = [self.map(run, classes, create_graph=create_graph, **options) for run in runs]

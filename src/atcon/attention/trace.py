@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from atcon.attention.borrow import borrowed, recordable
 from atcon.attention.convolution import CONVOLUTIONS, Convolution
-from atcon.attention.folding import Folds, folds_of, tensors_in
+from atcon.attention.folding import LOOKS, Folds, folds_of, tensors_in
 from atcon.attention.guided import GuidedRule, guided_activation
 from atcon.attention.normalisation import Norm
 from atcon.attention.target import choose_classes, logits_of, selected_sum
@@ -42,6 +42,7 @@ class Trace:
         rule: The switch of the guided rule for this pass.
         folds: The folded weights, shared by every pass over the same weights.
         autocast: The caller's autocast settings, under which the model runs again.
+        tracked: Whether the images came with a graph of their own.
     """
 
     model: nn.Module
@@ -52,10 +53,15 @@ class Trace:
     rule: GuidedRule
     folds: Folds
     autocast: tuple[bool, torch.dtype]
+    tracked: bool
 
     def at(self, index: int) -> "Trace":
         """Give the same pass with one of its target layers."""
         return replace(self, layers=(self.layers[index],), features=(self.features[index],))
+
+    def input(self, *, create_graph: bool) -> Images:
+        """Give the images; with their graph only if they have one that the map shall keep."""
+        return self.images if create_graph and self.tracked else self.images.detach()
 
     def again(self, images: Images) -> "Trace":
         """Run the model on other images, for the same layers and with the same folded weights."""
@@ -130,14 +136,17 @@ def trace(
     layers: nn.Module | Sequence[nn.Module] | None = None,
     *,
     folds: Folds | None = None,
+    gradients: bool = True,
 ) -> Trace:
-    """Run `model` once, in evaluation mode, keeping what gradient-based maps need.
+    """Run `model` once, in evaluation mode, keeping what maps need.
 
     Args:
         model: Any module that maps images to logits; left as it was.
         images: A normalised batch. If it requires a gradient its graph is kept.
         layers: The module, or modules, whose outputs are explained.
         folds: Of an earlier pass over the same weights.
+        gradients: Whether any gradient will be asked for. Without, the pass keeps no graph, and a
+            compiled model, or one that blocks gradients, runs as it is.
 
     Raises:
         InputError: There are no images, the output holds no `[batch, class]` logits with a
@@ -151,14 +160,17 @@ def trace(
     rule = GuidedRule()
     with ExitStack() as stack:
         kept = [stack.enter_context(_kept_output(layer, images)) for layer in wanted]
-        folds = folds or folds_of(model, images)
+        folds = folds or (folds_of(model, images) if gradients else Folds({}, model))
         stack.enter_context(borrowed(model, images.device))
         images = recordable(images)
         tracked = images.requires_grad
-        if not tracked:
+        if gradients and not tracked:
             images = images.detach().requires_grad_()
-        entry = images.clone()  # the model may write to its input
-        stack.enter_context(_Traced(rule, folds, None if tracked else entry))
+        entry = images.clone(memory_format=torch.channels_last)  # the model may write to its input
+        if gradients:
+            stack.enter_context(_Traced(rule, folds, None if tracked else entry))
+        else:
+            stack.enter_context(torch.no_grad())
         logits = logits_of(model(entry))
     for layer, outputs in zip(wanted, kept, strict=True):
         if not outputs:
@@ -167,13 +179,13 @@ def trace(
             )
     if len(logits) != len(images):
         raise InputError(f"{len(images)} images gave {len(logits)} rows of logits")
-    if not logits.requires_grad:
+    if gradients and not logits.requires_grad:
         raise InputError(
             f"the logits of {type(model).__name__} carry no gradient to the image: "
             "remove no_grad, detach or compilation from its forward pass"
         )
     features = tuple(outputs[0] for outputs in kept)
-    return Trace(model, wanted, images, features, logits, rule, folds, autocast)
+    return Trace(model, wanted, images, features, logits, rule, folds, autocast, tracked)
 
 
 @contextmanager
@@ -216,7 +228,7 @@ class _Traced(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.batch_norm and (norm := Norm.called_with(*args, **kwargs)):
             return self._normalise(kwargs.get("input", args[0] if args else None), norm)
-        if self.normalised:
+        if self.normalised and func not in LOOKS:
             args, kwargs = self._restored((args, kwargs))
         result = guided_activation(self.rule, func, args, kwargs)
         if result is None and func in CONVOLUTIONS:
