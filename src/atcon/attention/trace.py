@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from atcon.attention.borrow import borrowed, recordable
 from atcon.attention.convolution import CONVOLUTIONS, Convolution
-from atcon.attention.folding import LOOKS, Folds, folds_of, tensors_in
+from atcon.attention.folding import Folds, folds_of, tensors_in
 from atcon.attention.guided import GuidedRule, guided_activation
 from atcon.attention.normalisation import Norm
 from atcon.attention.target import choose_classes, logits_of, selected_sum
@@ -166,7 +166,7 @@ def trace(
         tracked = images.requires_grad
         if gradients and not tracked:
             images = images.detach().requires_grad_()
-        entry = images.clone(memory_format=torch.channels_last)  # the model may write to its input
+        entry = images.clone()  # the model may write to its input
         if gradients:
             stack.enter_context(_Traced(rule, folds, None if tracked else entry))
         else:
@@ -228,7 +228,7 @@ class _Traced(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.batch_norm and (norm := Norm.called_with(*args, **kwargs)):
             return self._normalise(kwargs.get("input", args[0] if args else None), norm)
-        if self.normalised and func not in LOOKS:
+        if self.normalised:
             args, kwargs = self._restored((args, kwargs))
         result = guided_activation(self.rule, func, args, kwargs)
         if result is None and func in CONVOLUTIONS:
