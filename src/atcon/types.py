@@ -11,11 +11,13 @@ Images = Float[Tensor, "batch channel *grid"]
 Maps = Float[Tensor, "batch *grid"]
 LayerMaps = Float[Tensor, "batch *cells"]  # beside images, whose grid is another
 Logits = Float[Tensor, "batch class"]
-Classes = Int[Tensor, " batch"]
+Classes = Int[Tensor, " batch"] | Float[Tensor, "batch class"]
+"""One class for each sample, or the weights with which its map explains all of them."""
 Pixels = UInt8[Tensor, "channel height width"]
 
-Target = None | int | Tensor | Callable[[Tensor], Tensor]
-"""Which class a map explains: arg max, one index, one index per sample, or a rule on the logits."""
+Target = None | str | int | Tensor | Callable[[Tensor], Tensor]
+"""What a map explains: the arg max, a named rule such as "positive", one index, one index or one
+row of class weights per sample, or a rule on the logits that gives one of these tensors."""
 
 
 class Box(NamedTuple):

@@ -6,11 +6,12 @@ from atcon.attention.guided_backprop import count_guided, guided_backprop
 from atcon.attention.layers import LayerKind, find_layer, resolve_layer
 from atcon.attention.method import Attention
 from atcon.attention.table import ATTENTION
-from atcon.attention.target import choose_classes, logits_of
+from atcon.attention.target import TARGETS, choose_classes, logits_of, selected
 from atcon.attention.trace import Trace, trace, without_autocast
 
 __all__ = [
     "ATTENTION",
+    "TARGETS",
     "Attention",
     "LayerKind",
     "Trace",
@@ -23,6 +24,7 @@ __all__ = [
     "guided_backprop",
     "logits_of",
     "resolve_layer",
+    "selected",
     "trace",
     "without_autocast",
 ]

@@ -1,9 +1,12 @@
 """What a map explains: the logits in a model's output, and the class of each sample."""
 
+from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from atcon.attention.borrow import recordable
 from atcon.errors import InputError
@@ -19,20 +22,43 @@ def logits_of(output: Any) -> Logits:
     return logits
 
 
+def top(logits: Logits) -> Classes:
+    """Choose the class of the highest logit."""
+    return logits.detach().argmax(dim=1)
+
+
+def positive(logits: Logits) -> Classes:
+    """Choose all classes that a multi-label model predicts (logit > 0), or the top one if none is.
+
+    Returns:
+        Weights 0 or 1, `[batch, class]`: the map explains the sum of the chosen logits.
+    """
+    predicted = logits.detach() > 0
+    highest = nn.functional.one_hot(top(logits), logits.shape[1]).bool()
+    chosen = torch.where(predicted.any(dim=1, keepdim=True), predicted, highest)
+    return chosen.to(logits.dtype)
+
+
+TARGETS: dict[str, Callable[[Logits], Classes]] = {"top": top, "positive": positive}
+"""Every rule that chooses what a map explains, by its name."""
+
+
 def choose_classes(logits: Logits, target: Any = None) -> Classes:
-    """Choose the class that each sample's map explains.
+    """Choose what each sample's map explains.
 
     Args:
         logits: `[batch, class]`.
-        target: None for the top predicted class, one index, a tensor of one index per sample, or a
-            callable that gives such a tensor for the logits.
+        target: None for the top predicted class, a name of `TARGETS`, one index, a tensor of one
+            index per sample or of class weights `[batch, class]` (a multi-hot one, for example),
+            or a callable that gives such a tensor for the logits.
 
     Raises:
-        InputError: An index is out of range, or the tensor is not one integer per sample.
+        InputError: No such name, an index is out of range, or the tensor has another shape.
     """
     batch, count = logits.shape
-    if target is None:
-        return logits.detach().argmax(dim=1)
+    target = TARGETS["top"] if target is None else target
+    if isinstance(target, str):
+        target = _rule(target)
     if callable(target) and not isinstance(target, Tensor):
         target = target(logits.detach())
     if isinstance(target, int):
@@ -43,16 +69,33 @@ def choose_classes(logits: Logits, target: Any = None) -> Classes:
         raise InputError(
             f"target must be a class index, or one per sample, but it is {target!r}"
         ) from error
+    if classes.shape == (batch, count) and not classes.is_complex():
+        return classes.to(logits.dtype)
     if classes.shape != (batch,) or classes.is_floating_point() or classes.dtype == torch.bool:
         raise InputError(
-            f"target must be one class index per sample, shape ({batch},), "
-            f"but it is {tuple(classes.shape)} of {classes.dtype}"
+            f"target must be one class index per sample, shape ({batch},), or class weights, "
+            f"shape ({batch}, {count}), but it is {tuple(classes.shape)} of {classes.dtype}"
         )
     if batch and not (int(classes.min()) >= 0 and int(classes.max()) < count):
         raise InputError(f"target {classes.tolist()} is outside the {count} classes of the model")
     return classes.long()
 
 
-def selected_sum(logits: Logits, classes: Classes) -> Tensor:
-    """Sum the chosen logits: samples do not interact, so its gradient is every sample's own."""
-    return logits.gather(1, recordable(classes)[:, None]).sum()
+def selected(logits: Logits, classes: Classes) -> Float[Tensor, " batch"]:
+    """Give the logit of each sample's class, or the weighted sum of its logits."""
+    classes = recordable(classes)
+    if classes.ndim == 2:
+        return (classes * logits).sum(dim=1)
+    return logits.gather(1, classes[:, None])[:, 0]
+
+
+def selected_sum(logits: Logits, classes: Classes) -> Float[Tensor, ""]:
+    """Sum what was chosen: samples do not interact, so its gradient is every sample's own."""
+    return selected(logits, classes).sum()
+
+
+def _rule(name: str) -> Callable[[Logits], Classes]:
+    if name not in TARGETS:
+        nearest = get_close_matches(name, TARGETS, n=1, cutoff=0.0)[0]
+        raise InputError(f"no target {name!r}: did you mean {nearest!r}? ({', '.join(TARGETS)})")
+    return TARGETS[name]
