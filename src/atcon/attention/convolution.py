@@ -97,16 +97,17 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         (grad,) = grads
-        by_input = by_weight = by_bias = None
         mapping = ctx.rule.mapping
-        if ctx.needs_input_grad[0] and (mapping or ctx.needs_input):
-            by_input = _InputGradient.apply(grad, weight, x, ctx.geometry)
-        if not mapping and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
-            wanted = (False, ctx.needs_input_grad[1], ctx.needs_input_grad[2])
-            by_weight, by_bias = _backward(grad, x, weight, ctx.bias_size, *ctx.geometry, wanted)[
-                1:
-            ]
-        return by_input, by_weight, by_bias, None, None, None
+        wants_input, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        wants_input &= mapping or ctx.needs_input
+        wanted = [wants_input, wants_weight and not mapping, wants_bias and not mapping]
+        by_input = None
+        if wants_input and torch.is_grad_enabled():  # it will be differentiated again
+            by_input, wanted[0] = _InputGradient.apply(grad, weight, x, ctx.geometry), False
+        if not any(wanted):
+            return by_input, None, None, None, None, None
+        found = _backward(grad, x, weight, ctx.bias_size, *ctx.geometry, wanted)
+        return by_input if by_input is not None else found[0], *found[1:], None, None, None
 
 
 def _autocast(

@@ -18,7 +18,7 @@ from atcon.attention.borrow import borrowed
 from atcon.attention.convolution import CONVOLUTIONS, Convolution
 from atcon.attention.normalisation import Norm
 
-_LOOKS = {
+LOOKS = {
     getattr(Tensor, name).__get__
     for name in ("shape", "ndim", "dtype", "device", "requires_grad", "is_cuda", "layout")
 } | {Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_contiguous}
@@ -56,7 +56,8 @@ class Folds:
             scale, shift = norm.affine()
             folded = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
             moved = shift if bias is None else shift + bias * scale
-            self._folded[id(weight)] = (folded.to(weight.dtype), moved.to(weight.dtype))
+            folded = folded.to(weight.dtype, memory_format=layout_of(convolution.x))
+            self._folded[id(weight)] = (folded, moved.to(weight.dtype))
         return convolution._replace(
             weight=self._folded[id(weight)][0], bias=self._folded[id(weight)][1]
         )
@@ -102,7 +103,7 @@ class _Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in _LOOKS:
+        if func not in LOOKS:
             for tensor in tensors_in((args, kwargs)):
                 self._note(tensor, func, args, kwargs)
         result = func(*args, **kwargs)
@@ -122,6 +123,11 @@ class _Recorder(TorchFunctionMode):
         if func is functional.batch_norm and id(weight) not in self.readers:
             norm = Norm.called_with(*args, **kwargs)
         self.readers[id(weight)] = (weight, norm)
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Give the layout in which convolutions of such tensors need no copies."""
+    return torch.channels_last if x.ndim == 4 else torch.preserve_format
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

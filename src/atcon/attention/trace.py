@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from atcon.attention.attention_weights import attend
 from atcon.attention.borrow import borrowed, recordable
 from atcon.attention.convolution import CONVOLUTIONS, Convolution
-from atcon.attention.folding import Folds, folds_of, tensors_in
+from atcon.attention.folding import LOOKS, Folds, folds_of, layout_of, tensors_in
 from atcon.attention.guided import GuidedRule, guided_activation
 from atcon.attention.normalisation import Norm
 from atcon.attention.target import choose_classes, logits_of, selected_sum
+from atcon.attention.tokens import Cells, map_layout, no_map, unpacked
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Logits
 
@@ -37,12 +39,16 @@ class Trace:
         model: What ran.
         layers: The target layers, in the order asked for.
         images: The input, `[batch, channel, *grid]`, requiring a gradient.
-        features: The outputs of the target layers, as the layers gave them.
+        features: The outputs of the target layers as `[batch, channel, *cells]`, which the network
+            went on with; tokens and channels-last outputs are rearranged.
         logits: `[batch, class]`.
         rule: The switch of the guided rule for this pass.
         folds: The folded weights, shared by every pass over the same weights.
         autocast: The caller's autocast settings, under which the model runs again.
         tracked: Whether the images came with a graph of their own.
+        grids: The cells of every convolution of the pass.
+        attentions: If asked for, the attention weights in the order of the pass,
+            `[batch, head, query, key]`, or `[window, ...]` where attention is local.
     """
 
     model: nn.Module
@@ -54,6 +60,8 @@ class Trace:
     folds: Folds
     autocast: tuple[bool, torch.dtype]
     tracked: bool
+    grids: tuple[Cells, ...] = ()
+    attentions: tuple[Tensor, ...] = ()
 
     def at(self, index: int) -> "Trace":
         """Give the same pass with one of its target layers."""
@@ -67,7 +75,13 @@ class Trace:
         """Run the model on other images, for the same layers and with the same folded weights."""
         enabled, dtype = self.autocast
         with torch.autocast(images.device.type, dtype, enabled=enabled):
-            return trace(self.model, images, self.layers, folds=self.folds)
+            return trace(
+                self.model,
+                images,
+                self.layers,
+                folds=self.folds,
+                attention=bool(self.attentions),
+            )
 
     def score(self, images: Images) -> Logits:
         """Give the model's logits without any gradient: for maps that only look at the output."""
@@ -137,6 +151,7 @@ def trace(
     *,
     folds: Folds | None = None,
     gradients: bool = True,
+    attention: bool = False,
 ) -> Trace:
     """Run `model` once, in evaluation mode, keeping what maps need.
 
@@ -147,6 +162,7 @@ def trace(
         folds: Of an earlier pass over the same weights.
         gradients: Whether any gradient will be asked for. Without, the pass keeps no graph, and a
             compiled model, or one that blocks gradients, runs as it is.
+        attention: Whether to keep the attention weights.
 
     Raises:
         InputError: There are no images, the output holds no `[batch, class]` logits with a
@@ -158,17 +174,23 @@ def trace(
     kind = images.device.type
     autocast = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
     rule = GuidedRule()
+    grids: list[Cells] = []
+    weights: list[Tensor] = []
     with ExitStack() as stack:
-        kept = [stack.enter_context(_kept_output(layer, images)) for layer in wanted]
+        kept = [stack.enter_context(_kept_output(layer, images, grids)) for layer in wanted]
         folds = folds or (folds_of(model, images) if gradients else Folds({}, model))
         stack.enter_context(borrowed(model, images.device))
         images = recordable(images)
         tracked = images.requires_grad
         if gradients and not tracked:
             images = images.detach().requires_grad_()
-        entry = images.clone()  # the model may write to its input
+        entry = images.clone(memory_format=layout_of(images))  # the model may write to its input
         if gradients:
-            stack.enter_context(_Traced(rule, folds, None if tracked else entry))
+            stack.enter_context(
+                _Traced(
+                    rule, folds, None if tracked else entry, grids, weights if attention else None
+                )
+            )
         else:
             stack.enter_context(torch.no_grad())
         logits = logits_of(model(entry))
@@ -177,6 +199,8 @@ def trace(
             raise InputError(
                 f"layer {type(layer).__name__} did not run in the model's forward pass"
             )
+        if len(outputs[0]) != len(images):
+            raise no_map(outputs[0], images, layer)
     if len(logits) != len(images):
         raise InputError(f"{len(images)} images gave {len(logits)} rows of logits")
     if gradients and not logits.requires_grad:
@@ -185,17 +209,37 @@ def trace(
             "remove no_grad, detach or compilation from its forward pass"
         )
     features = tuple(outputs[0] for outputs in kept)
-    return Trace(model, wanted, images, features, logits, rule, folds, autocast, tracked)
+    return Trace(
+        model,
+        wanted,
+        images,
+        features,
+        logits,
+        rule,
+        folds,
+        autocast,
+        tracked,
+        tuple(grids),
+        tuple(weights),
+    )
 
 
 @contextmanager
-def _kept_output(layer: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
-    """Keep a layer's output of the last call, safe from in-place operations after it."""
+def _kept_output(
+    layer: nn.Module, images: Tensor, grids: Sequence[Cells]
+) -> Iterator[list[Tensor]]:
+    """Keep the map in a layer's output of the last call, safe from in-place operations after it.
+
+    The network goes on with a copy made of the map, so that gradients at the map are the layer's.
+    """
     kept: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        kept[:] = [_feature_map(output, images)]
-        return kept[0].clone()  # a later in-place operation overwrites the clone, not the map
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        tensor, changed = unpacked(output)
+        layout = map_layout(tensor, images, layer, grids)
+        assert tensor is not None  # noqa: S101  or there were no layout
+        kept[:] = [layout.map_in(tensor)]
+        return changed(layout.output_of(kept[0], tensor))
 
     hook = layer.register_forward_hook(keep)
     try:
@@ -211,11 +255,21 @@ class _Traced(TorchFunctionMode):
         rule: Of the pass.
         folds: The convolutions that take the BatchNorm after them along.
         leaf: The input, if nobody but a map will ask for its gradient.
+        grids: Where to note the cells of the convolutions.
+        weights: Where to keep attention weights, if they are wanted.
     """
 
-    def __init__(self, rule: GuidedRule, folds: Folds, leaf: Tensor | None) -> None:
+    def __init__(
+        self,
+        rule: GuidedRule,
+        folds: Folds,
+        leaf: Tensor | None,
+        grids: list[Cells],
+        weights: list[Tensor] | None,
+    ) -> None:
         super().__init__()
         self.rule, self.folds, self.leaf = rule, folds, leaf
+        self.grids, self.weights = grids, weights
         self.normalised: dict[int, tuple[Tensor, Convolution, Norm]] = {}
 
     def __torch_function__(
@@ -228,12 +282,20 @@ class _Traced(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.batch_norm and (norm := Norm.called_with(*args, **kwargs)):
             return self._normalise(kwargs.get("input", args[0] if args else None), norm)
-        if self.normalised:
+        if self.normalised and func not in LOOKS:
             args, kwargs = self._restored((args, kwargs))
         result = guided_activation(self.rule, func, args, kwargs)
         if result is None and func in CONVOLUTIONS:
             result = self._convolve(*args, **kwargs)
-        return func(*args, **kwargs) if result is None else result
+        attended = attend(func, args, kwargs) if result is None else None
+        if attended is not None:
+            result = attended.result
+            if self.weights is not None and attended.weights is not None:
+                self.weights.append(attended.weights)
+        result = func(*args, **kwargs) if result is None else result
+        if func in CONVOLUTIONS:
+            self.grids.append(tuple(result.shape[2:]))
+        return result
 
     def _convolve(self, *args: Any, **kwargs: Any) -> Tensor | None:
         convolution = Convolution.called_with(*args, **kwargs)
@@ -278,13 +340,3 @@ def without_autocast(device: torch.device) -> Iterator[None]:
 def in_single_precision(maps: Tensor) -> Tensor:
     """Give maps in float32 at least: half precision is for the network, not for comparing maps."""
     return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
-
-
-def _feature_map(output: Any, images: Tensor) -> Tensor:
-    if not isinstance(output, Tensor) or output.ndim != images.ndim:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(
-            f"the layer must return a map [batch, channel, *grid] with {images.ndim} dimensions, "
-            f"but it returned {found}; choose a convolutional layer"
-        )
-    return output
