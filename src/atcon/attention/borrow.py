@@ -1,10 +1,13 @@
 """Borrow a model and give it back as it was: mode, buffers, random state, also after an error."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from atcon.attention.wrapped import refuse_parallel
 
 
 @contextmanager
@@ -20,7 +23,9 @@ def recordable(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+def borrowed(
+    model: nn.Module, device: torch.device, *, compiled: bool = False
+) -> Iterator[nn.Module]:
     """Put the model in evaluation mode, with gradients enabled, for the length of the block.
 
     In evaluation mode BatchNorm uses its running statistics, so samples do not interact and one
@@ -29,13 +34,24 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     Args:
         model: Any module; its training flags, buffers and gradients are restored afterwards.
         device: Where it runs; the random state of the CPU and of this device is restored.
+        compiled: Whether compiled parts run compiled: they hide their activations and layers, and
+            cannot be differentiated twice.
+
+    Raises:
+        InputError: The model is the wrapper of a parallel one.
     """
+    refuse_parallel(model)
     modes = [(module, module.training) for module in model.modules()]
     names = [(module, set(module._buffers)) for module in model.modules()]  # noqa: SLF001
     buffers = _remember_buffers(model)
     devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices, enabled=True), with_gradients():
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices, enabled=True))
+            stack.enter_context(with_gradients())
+            stack.enter_context(_without_cached_casts())
+            if not compiled:
+                stack.enter_context(_uncompiled())
             model.eval()
             yield model
     finally:
@@ -49,6 +65,27 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
             if buffer._version != version:  # noqa: SLF001  the only sign of a write
                 with torch.no_grad():
                     buffer.copy_(copy)
+
+
+@contextmanager
+def _without_cached_casts() -> Iterator[None]:
+    """Cast weights anew: one that autocast cached under `no_grad` would carry no gradient."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Run compiled modules and functions as they were written."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and loading it takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def _remember_buffers(model: nn.Module) -> list[tuple[nn.Module, str, Tensor, Tensor, int]]:
