@@ -1,4 +1,10 @@
-"""The guided rule (Springenberg et al., 2015): a rule of the backward pass, for every ReLU.
+"""The guided rule (Springenberg et al., 2015): a rule of the backward pass, for every activation.
+
+An activation passes act'(x) * max(g, 0) of a gradient g: its own derivative, applied to the
+positive part of what comes in. For a ReLU that is Eq. 5 exactly. Other activations get the same
+rule because it is the one reading of Eq. 5 that needs no threshold of its own: what a unit takes in
+is evidence for the class only. SiLU, GELU, Mish and Hardswish fall on a part of the negative axis;
+there act'(x) < 0 turns the evidence round, as the network itself does.
 
 A `TorchFunctionMode` sees functional, in-place, shared and module activations alike, and an
 `autograd.Function` carries the rule, so that nothing is swapped or hooked and the second-order
@@ -7,13 +13,21 @@ only while the guided gradient is computed.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from atcon.attention.activations import (
+    Activation,
+    ClippedReLU,
+    PReLU,
+    activation_called,
+    unguided_kind,
+)
 
 
 class GuidedRule:
@@ -23,13 +37,29 @@ class GuidedRule:
         active: Whether a backward pass through the activations is guided at this moment.
         mapping: Whether a map is taken at this moment: weights and untracked images then need no
             gradient of their own.
-        guided: How many activations of the forward pass obey the rule.
+        by_kind: How many activations of the forward pass obey the rule, by their name.
+        unguided: How many activation-like calls do not.
+        gates: How many calls weigh features instead of making them; the rule leaves them alone.
     """
 
     def __init__(self) -> None:
         self.active = False
         self.mapping = False
-        self.guided = 0
+        self.by_kind: Counter[str] = Counter()
+        self.unguided: Counter[str] = Counter()
+        self.gates: Counter[str] = Counter()
+
+    @property
+    def guided(self) -> int:
+        """How many activations obey the rule."""
+        return self.by_kind.total()
+
+    def pass_by(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note a call that does not obey the rule, if it is like an activation."""
+        kind = unguided_kind(function, args, kwargs)
+        if kind is not None:
+            name, gate = kind
+            (self.gates if gate else self.unguided)[name] += 1
 
     @contextmanager
     def taking_a_map(self, *, guided: bool = False) -> Iterator[None]:
@@ -57,7 +87,7 @@ class _GuidedGradient(torch.autograd.Function):
 
 
 class _ClippedReLU(torch.autograd.Function):
-    """min(max(x, 0), upper); its result, which the next layer keeps anyway, says where it is open."""
+    """min(max(x, 0), upper); its result, which the next layer keeps too, says where it is open."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, upper: float, inplace: bool, rule: GuidedRule) -> Tensor:
@@ -84,55 +114,75 @@ def _open_gradient(grad: Tensor, result: Tensor, upper: float) -> Tensor:
     return passed
 
 
-def _relu(x: Tensor, inplace: bool = False) -> tuple[Tensor, float, bool]:
-    return x, math.inf, inplace
+class _Activated(torch.autograd.Function):
+    """An activation whose slope is multiplied with max(grad, 0) while the rule is active."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, activation: Activation, rule: GuidedRule) -> Tensor:
+        if activation.from_result:
+            ctx.mark_dirty(x)
+        result = activation.value(x)
+        ctx.save_for_backward(result if activation.from_result else x)
+        ctx.slope, ctx.rule = activation.slope, rule
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        grad = grads[0].relu() if ctx.rule.active else grads[0]
+        by_x: Tensor = ctx.slope(grad, kept.to(grad.dtype))  # autocast may widen the result
+        return by_x.to(kept.dtype), None, None
 
 
-def _relu_(x: Tensor) -> tuple[Tensor, float, bool]:
-    return x, math.inf, True
+class _LearnedSlope(torch.autograd.Function):
+    """PReLU; a map needs no gradient of its weight, but is differentiable with respect to it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, rule: GuidedRule) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.rule = rule
+        result: Tensor = torch.ops.aten._prelu_kernel(x, weight)  # noqa: SLF001  prelu reshapes
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].relu() if ctx.rule.active else grads[0]
+        by_x, by_weight = torch.ops.aten._prelu_kernel_backward(x, weight, grad)  # noqa: SLF001
+        return by_x, None if ctx.rule.mapping else by_weight.sum_to_size(weight.shape), None
 
 
-def _relu6(x: Tensor, inplace: bool = False) -> tuple[Tensor, float, bool]:
-    return x, 6.0, inplace
+def _activate(activation: Activation, rule: GuidedRule) -> Tensor:
+    if not activation.inplace or activation.from_result:
+        result: Tensor = _Activated.apply(activation.x, activation, rule)
+        return result
+    return activation.x.copy_(_Activated.apply(activation.x.clone(), activation, rule))
 
 
-def _hardtanh(
-    x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-) -> tuple[Tensor, float, bool] | None:
-    return (x, float(max_val), inplace) if min_val == 0 else None
-
-
-def _hardtanh_(
-    x: Tensor, min_val: float = -1.0, max_val: float = 1.0
-) -> tuple[Tensor, float, bool] | None:
-    return _hardtanh(x, min_val, max_val, inplace=True)
-
-
-_ACTIVATIONS: dict[Any, Callable[..., tuple[Tensor, float, bool] | None]] = {
-    functional.relu: _relu,
-    torch.relu: _relu,
-    Tensor.relu: _relu,
-    torch.relu_: _relu_,
-    Tensor.relu_: _relu_,
-    functional.relu6: _relu6,
-    functional.hardtanh: _hardtanh,
-    functional.hardtanh_: _hardtanh_,
-}
-"""Every way to call a ReLU, mapped to (input, upper bound, in-place); None: not a ReLU."""
+def _activate_with_weight(activation: PReLU, rule: GuidedRule) -> Tensor:
+    x, weight = activation.x, activation.weight
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(x.device.type)  # as torch casts for prelu
+        x, weight = x.to(dtype), weight.to(dtype)
+    if x.ndim > 1:
+        weight = weight.reshape(1, -1, *(1,) * (x.ndim - 2))
+    result: Tensor = _LearnedSlope.apply(x, weight, rule)
+    return result
 
 
 def guided_activation(
     rule: GuidedRule, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor | None:
-    """Call a ReLU so that it obeys `rule`; its value is unchanged. None: not a ReLU."""
-    activation = _ACTIVATIONS.get(function)
+    """Call an activation so that it obeys `rule`; its value is unchanged. None: it is none."""
+    activation = activation_called(function, args, kwargs)
     if activation is None:
+        rule.pass_by(function, args, kwargs)
         return None
-    named = {("x" if key == "input" else key): value for key, value in kwargs.items()}
-    relu = activation(*args, **named)
-    if relu is None:
-        return None
-    rule.guided += 1
-    x, upper, inplace = relu
-    result: Tensor = _ClippedReLU.apply(x, upper, inplace, rule)
-    return result
+    rule.by_kind[activation.kind] += 1
+    if isinstance(activation, ClippedReLU):
+        _, x, inplace, upper = activation
+        result: Tensor = _ClippedReLU.apply(x, upper, inplace, rule)
+        return result
+    if isinstance(activation, PReLU):
+        return _activate_with_weight(activation, rule)
+    return _activate(activation, rule)
