@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atcon.attention.borrow import borrowed
 from atcon.attention.target import logits_of
+from atcon.attention.wrapped import layer_name, named_layers
 from atcon.errors import InputError
 from atcon.types import Images
 
@@ -34,7 +35,7 @@ def find_layer(model: nn.Module, images: Images, kind: LayerKind = "stage") -> s
         InputError: The network has no convolution with more than one position.
     """
     order, shapes, classes = _run_and_record(model, images[:1].clone())
-    modules = dict(model.named_modules())
+    modules = named_layers(model)
     head = _convolutional_head(order, shapes, modules, classes)
     convolutions = [
         name
@@ -64,7 +65,7 @@ def resolve_layer(
     Raises:
         InputError: No such name (the nearest are listed), or the module is not part of the model.
     """
-    modules = dict(model.named_modules())
+    modules = named_layers(model)
     if layer is None:
         layer = find_layer(model, images, kind)
     if isinstance(layer, str):
@@ -75,9 +76,9 @@ def resolve_layer(
         return layer, modules[layer]
     if layer is model:
         raise InputError(f"layer {type(layer).__name__} is the model itself: choose a part of it")
-    for name, module in modules.items():
+    for name, module in model.named_modules():
         if module is layer:
-            return name, module
+            return layer_name(name), modules[layer_name(name)]
     raise InputError(f"layer {type(layer).__name__} is not a module of {type(model).__name__}")
 
 
@@ -136,7 +137,7 @@ def _run_and_record(
     with ExitStack() as stack:
         stack.enter_context(borrowed(model, image.device))
         stack.enter_context(torch.no_grad())
-        for name, module in model.named_modules():
+        for name, module in named_layers(model).items():
             if name:
                 stack.enter_context(recorded(name, module))
         logits = logits_of(model(image))

@@ -1,6 +1,6 @@
 """What a map explains: the logits in a model's output, and the class of each sample."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,35 +12,53 @@ from atcon.attention.borrow import recordable
 from atcon.errors import InputError
 from atcon.types import Classes, Logits
 
+_LOGITS = ("logits", "out", "output")
+"""What dictionaries call their logits."""
+
 
 def logits_of(output: Any) -> Logits:
-    """Take the `[batch, class]` logits out of a model's output (a tensor, or its `.logits`)."""
-    logits = getattr(output, "logits", output)
+    """Take the `[batch, class]` logits out of a model's output.
+
+    Args:
+        output: A tensor, anything with `.logits`, a dictionary with "logits", "out", "output" or
+            one table only, or a tuple or list that begins with any of these. The rest, such as the
+            logits of auxiliary heads, is ignored.
+
+    Raises:
+        InputError: There are no logits; the message says what there is.
+    """
+    logits = _candidate(output)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
-        raise InputError(f"the model must return logits [batch, class], but it returned {found}")
+        raise InputError(
+            f"the model must return logits [batch, class], but it returned {_described(output)}; "
+            "wrap it in a module whose forward returns the logits alone"
+        )
     return logits
 
 
-def top(logits: Logits) -> Classes:
-    """Choose the class of the highest logit."""
-    return logits.detach().argmax(dim=1)
+def _candidate(output: Any) -> Any:
+    """Give what should be the logits."""
+    if isinstance(output, Mapping):
+        named = [output[key] for key in _LOGITS if isinstance(output.get(key), Tensor)]
+        tables = [x for x in output.values() if isinstance(x, Tensor) and x.ndim == 2]
+        return named[0] if named else tables[0] if len(tables) == 1 else None
+    if hasattr(output, "logits"):
+        return output.logits
+    if isinstance(output, tuple | list) and output:
+        return _candidate(output[0])
+    return output
 
 
-def positive(logits: Logits) -> Classes:
-    """Choose all classes that a multi-label model predicts (logit > 0), or the top one if none is.
-
-    Returns:
-        Weights 0 or 1, `[batch, class]`: the map explains the sum of the chosen logits.
-    """
-    predicted = logits.detach() > 0
-    highest = nn.functional.one_hot(top(logits), logits.shape[1]).bool()
-    chosen = torch.where(predicted.any(dim=1, keepdim=True), predicted, highest)
-    return chosen.to(logits.dtype)
-
-
-TARGETS: dict[str, Callable[[Logits], Classes]] = {"top": top, "positive": positive}
-"""Every rule that chooses what a map explains, by its name."""
+def _described(output: Any) -> str:
+    """Say what a model returned."""
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape))
+    if isinstance(output, Mapping):
+        items = ", ".join(f"{key!r}: {_described(value)}" for key, value in output.items())
+        return f"{type(output).__name__} {{{items}}}"
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__} [{', '.join(_described(value) for value in output)}]"
+    return type(output).__name__
 
 
 def choose_classes(logits: Logits, target: Any = None) -> Classes:
