@@ -61,6 +61,27 @@ def _described(output: Any) -> str:
     return type(output).__name__
 
 
+def top(logits: Logits) -> Classes:
+    """Choose the class of the highest logit."""
+    return logits.detach().argmax(dim=1)
+
+
+def positive(logits: Logits) -> Classes:
+    """Choose all classes that a multi-label model predicts (logit > 0), or the top one if none is.
+
+    Returns:
+        Weights 0 or 1, `[batch, class]`: the map explains the sum of the chosen logits.
+    """
+    predicted = logits.detach() > 0
+    highest = nn.functional.one_hot(top(logits), logits.shape[1]).bool()
+    chosen = torch.where(predicted.any(dim=1, keepdim=True), predicted, highest)
+    return chosen.to(logits.dtype)
+
+
+TARGETS: dict[str, Callable[[Logits], Classes]] = {"top": top, "positive": positive}
+"""Every rule that chooses what a map explains, by its name."""
+
+
 def choose_classes(logits: Logits, target: Any = None) -> Classes:
     """Choose what each sample's map explains.
 
