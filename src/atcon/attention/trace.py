@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from atcon.attention.attention_weights import attend
 from atcon.attention.borrow import borrowed, recordable
+from atcon.attention.checkpointing import Replay, kept_whole, replayed
 from atcon.attention.convolution import CONVOLUTIONS, Convolution
 from atcon.attention.folding import LOOKS, Folds, folds_of, layout_of, tensors_in
 from atcon.attention.guided import GuidedRule, guided_activation
@@ -88,7 +90,7 @@ class Trace:
         enabled, dtype = self.autocast
         with (
             torch.autocast(images.device.type, dtype, enabled=enabled),
-            borrowed(self.model, images.device),
+            borrowed(self.model, images.device, compiled=True),
             torch.no_grad(),
         ):
             return logits_of(self.model(images.clone()))
@@ -179,18 +181,16 @@ def trace(
     with ExitStack() as stack:
         kept = [stack.enter_context(_kept_output(layer, images, grids)) for layer in wanted]
         folds = folds or (folds_of(model, images) if gradients else Folds({}, model))
-        stack.enter_context(borrowed(model, images.device))
+        stack.enter_context(borrowed(model, images.device, compiled=not (gradients or wanted)))
         images = recordable(images)
         tracked = images.requires_grad
         if gradients and not tracked:
             images = images.detach().requires_grad_()
         entry = images.clone(memory_format=layout_of(images))  # the model may write to its input
         if gradients:
-            stack.enter_context(
-                _Traced(
-                    rule, folds, None if tracked else entry, grids, weights if attention else None
-                )
-            )
+            leaf = None if tracked else entry
+            mode = _Traced(rule, folds, leaf, grids, weights if attention else None)
+            stack.enter_context(_entered(mode, model, wanted, images))
         else:
             stack.enter_context(torch.no_grad())
         logits = logits_of(model(entry))
@@ -248,6 +248,31 @@ def _kept_output(
         hook.remove()
 
 
+@contextmanager
+def _entered(
+    mode: "_Traced", model: nn.Module, layers: Sequence[nn.Module], images: Tensor
+) -> Iterator[None]:
+    """Enter `mode`, and enter it again whenever a checkpointed part of the model runs again."""
+
+    def remember() -> Replay:
+        then = mode.again()
+
+        @contextmanager
+        def replay() -> Iterator[None]:
+            again = then.again()
+            with ExitStack() as stack:
+                for layer in layers:
+                    stack.enter_context(_kept_output(layer, images, again.grids))
+                stack.enter_context(borrowed(model, images.device))
+                stack.enter_context(_entered(again, model, layers, images))
+                yield
+
+        return replay
+
+    with replayed(remember), mode:
+        yield
+
+
 class _Traced(TorchFunctionMode):
     """While entered, every ReLU obeys the rule and convolutions and BatchNorm differentiate fast.
 
@@ -271,6 +296,14 @@ class _Traced(TorchFunctionMode):
         self.rule, self.folds, self.leaf = rule, folds, leaf
         self.grids, self.weights = grids, weights
         self.normalised: dict[int, tuple[Tensor, Convolution, Norm]] = {}
+
+    def again(self) -> "_Traced":
+        """Give the same conditions, as they are now, with notes of their own."""
+        other = copy(self)
+        other.rule, other.grids = GuidedRule(), list(self.grids)
+        other.weights = None if self.weights is None else []
+        other.normalised = dict(self.normalised)
+        return other
 
     def __torch_function__(
         self,
@@ -305,7 +338,9 @@ class _Traced(TorchFunctionMode):
         norm = self.folds.after(convolution)
         if norm is None:
             return convolution.run(self.rule, needs_input=needs_input)
-        output = self.folds.fold(convolution, norm).run(self.rule, needs_input=needs_input)
+        with kept_whole():
+            folded = self.folds.fold(convolution, norm)
+        output = folded.run(self.rule, needs_input=needs_input)
         self.normalised[id(output)] = (output, convolution, norm)
         return output
 
