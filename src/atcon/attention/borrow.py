@@ -3,11 +3,30 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from atcon.attention.wrapped import refuse_parallel
+
+_of_the_batch: ContextVar[bool] = ContextVar("batch_statistics", default=False)
+
+
+@contextmanager
+def batch_statistics(*, used: bool = True) -> Iterator[None]:
+    """Let BatchNorm in borrowed models use the statistics of the batch, moving no running ones."""
+    token = _of_the_batch.set(used)
+    try:
+        yield
+    finally:
+        _of_the_batch.reset(token)
+
+
+def uses_batch_statistics() -> bool:
+    """Whether BatchNorm in borrowed models uses the statistics of the batch."""
+    return _of_the_batch.get()
 
 
 @contextmanager
@@ -53,6 +72,8 @@ def borrowed(
             if not compiled:
                 stack.enter_context(_uncompiled())
             model.eval()
+            if uses_batch_statistics():
+                _normalise_by_batch(model)
             yield model
     finally:
         for module, training in modes:
@@ -65,6 +86,15 @@ def borrowed(
             if buffer._version != version:  # noqa: SLF001  the only sign of a write
                 with torch.no_grad():
                     buffer.copy_(copy)
+
+
+def _normalise_by_batch(model: nn.Module) -> None:
+    """Put BatchNorm in training mode, with copies of the running statistics to move."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.training = True
+            for name, buffer in module._buffers.items():  # noqa: SLF001  put back by `borrowed`
+                module._buffers[name] = None if buffer is None else buffer.clone()  # noqa: SLF001
 
 
 @contextmanager

@@ -12,7 +12,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from atcon.attention.attention_weights import attend
-from atcon.attention.borrow import borrowed, recordable
+from atcon.attention.borrow import (
+    batch_statistics,
+    borrowed,
+    recordable,
+    uses_batch_statistics,
+)
 from atcon.attention.checkpointing import Replay, kept_whole, replayed
 from atcon.attention.convolution import CONVOLUTIONS, Convolution
 from atcon.attention.folding import LOOKS, Folds, folds_of, layout_of, tensors_in
@@ -255,7 +260,7 @@ def _entered(
     """Enter `mode`, and enter it again whenever a checkpointed part of the model runs again."""
 
     def remember() -> Replay:
-        then = mode.again()
+        then, by_batch = mode.again(), uses_batch_statistics()
 
         @contextmanager
         def replay() -> Iterator[None]:
@@ -263,6 +268,7 @@ def _entered(
             with ExitStack() as stack:
                 for layer in layers:
                     stack.enter_context(_kept_output(layer, images, again.grids))
+                stack.enter_context(batch_statistics(used=by_batch))
                 stack.enter_context(borrowed(model, images.device))
                 stack.enter_context(_entered(again, model, layers, images))
                 yield
