@@ -261,6 +261,7 @@ def _entered(
 
     def remember() -> Replay:
         then, by_batch = mode.again(), uses_batch_statistics()
+        mode.before = then.before
 
         @contextmanager
         def replay() -> Iterator[None]:
@@ -302,13 +303,14 @@ class _Traced(TorchFunctionMode):
         self.rule, self.folds, self.leaf = rule, folds, leaf
         self.grids, self.weights = grids, weights
         self.normalised: dict[int, tuple[Tensor, Convolution, Norm]] = {}
+        self.before: set[int] = set()  # normalised before a checkpointed part began
 
     def again(self) -> "_Traced":
         """Give the same conditions, as they are now, with notes of their own."""
         other = copy(self)
         other.rule, other.grids = GuidedRule(), list(self.grids)
         other.weights = None if self.weights is None else []
-        other.normalised = dict(self.normalised)
+        other.normalised, other.before = dict(self.normalised), set(self.normalised)
         return other
 
     def __torch_function__(
@@ -355,7 +357,7 @@ class _Traced(TorchFunctionMode):
         _, _, done = self.normalised.get(id(x), (None, None, None))
         if done is not None and done.same(norm):
             output: Tensor = self.normalised.pop(id(x))[0]
-            return output
+            return output.clone() if id(x) in self.before else output  # the part's input stays
         (x,) = self._restored((x,))
         return norm.apply(x, self.rule)
 
