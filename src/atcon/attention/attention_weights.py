@@ -1,4 +1,4 @@
-"""Attention in plain arithmetic: softmax(Q K^T / sqrt(d)) V, differentiable twice, weights in sight.
+"""Attention in plain arithmetic, softmax(Q K^T / sqrt(d)) V: differentiable twice, in full sight.
 
 Fused attention kernels have no double backward and show no weights. While a model is traced, every
 attention is computed as written here, whoever calls it; its value is the same.
@@ -54,15 +54,12 @@ def _scaled_dot_product(
 
 
 def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Normalise each query's scores, in float32 at least; a query that sees no key attends to none."""
+    """Normalise each query's scores in float32 at least; one that sees no key attends to none."""
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     if mask is None:
         return scores.softmax(dim=-1)
-    if mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, -math.inf)
-    else:
-        scores = scores + mask
+    scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     blind = (scores == -math.inf).all(dim=-1, keepdim=True)
     return scores.masked_fill(blind, 0).softmax(dim=-1).masked_fill(blind, 0)
 
@@ -89,14 +86,11 @@ def _multi_head(
         first = (query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias)
         return Attended(functional.multi_head_attention_forward(*first, **named), None)
     parts = [named.get(f"{part}_proj_weight") for part in "qkv"]
-    if not named.get("use_separate_proj_weight"):
-        assert in_proj_weight is not None  # noqa: S101  PyTorch's own contract
+    if in_proj_weight is not None and not named.get("use_separate_proj_weight"):
         parts = list(in_proj_weight.chunk(3))
-    biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+    biases = [None] * 3 if in_proj_bias is None else list(in_proj_bias.chunk(3))
     q, k, v = (
-        functional.linear(x, weight, bias)
-        .unflatten(2, (num_heads, -1))
-        .permute(1, 2, 0, 3)  # [token, batch, head, ...] to [batch, head, token, ...]
+        _heads(functional.linear(x, weight, bias), num_heads)  # type: ignore[arg-type]
         for x, weight, bias in zip((query, key, value), parts, biases, strict=True)
     )
     mask = _joined_mask(named.get("attn_mask"), named.get("key_padding_mask"), q)
@@ -110,11 +104,16 @@ def _multi_head(
     return Attended((output, shown), weights)
 
 
+def _heads(x: Tensor, count: int) -> Tensor:
+    """Rearrange `[token, batch, channel]` to `[batch, head, token, channel / head]`."""
+    return x.reshape(*x.shape[:2], count, -1).permute(1, 2, 0, 3)
+
+
 def _joined_mask(mask: Tensor | None, padding: Tensor | None, query: Tensor) -> Tensor | None:
     """Add `[query, key]` or `[batch * head, query, key]` to the keys that are padding."""
     masks = []
     if mask is not None:
-        masks.append(mask.unflatten(0, query.shape[:2]) if mask.ndim == 3 else mask)
+        masks.append(mask.reshape(*query.shape[:2], *mask.shape[1:]) if mask.ndim == 3 else mask)
     if padding is not None:
         masks.append(padding[:, None, None])
     added = [

@@ -1,15 +1,12 @@
-"""Find the layer that Grad-CAM explains: the last convolution or the stage that ends with it."""
+"""Find the layer to explain: the last convolution, the stage that ends with it, or a block."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from atcon.attention.borrow import borrowed
-from atcon.attention.target import logits_of
+from atcon.attention.blocks import blocks_among, last_read
+from atcon.attention.recording import Recording, record
 from atcon.attention.wrapped import layer_name, named_layers
 from atcon.errors import InputError
 from atcon.types import Images
@@ -22,10 +19,13 @@ def find_layer(model: nn.Module, images: Images, kind: LayerKind = "stage") -> s
     """Name the last convolution that runs, or the outermost module that ends at its resolution.
 
     A convolution that gives the logits is the head, not a feature layer (SqueezeNet); a
-    one-position map has nothing to localise and is passed over.
+    one-position map has nothing to localise and is passed over, as are convolutions inside a block
+    that ends with one. Where blocks of a transformer follow the last convolution, the last block
+    whose cells the class score reads is taken, of either kind; if only a class token is read, the
+    normalisation before the last attention, which is the last to see every cell.
 
     Args:
-        model: Any convolutional network; left as it was.
+        model: Any convolutional network or transformer; left as it was.
         images: A batch of the usual size; only the first image is used.
         kind: "stage" (the reference code: the last block's output, after the residual sum and the
             activation; in a flat network the activation after the last convolution) or
@@ -34,27 +34,30 @@ def find_layer(model: nn.Module, images: Images, kind: LayerKind = "stage") -> s
     Raises:
         InputError: The network has no convolution with more than one position.
     """
-    order, shapes, classes = _run_and_record(model, images[:1].clone())
-    modules = named_layers(model)
-    head = _convolutional_head(order, shapes, modules, classes)
+    seen = record(model, images[:1])
+    head = _convolutional_head(seen)
     convolutions = [
         name
-        for name in order
-        if isinstance(modules[name], _CONVOLUTIONS)
+        for name in seen.order
+        if isinstance(seen.modules[name], _CONVOLUTIONS)
         and name != head
-        and len(shapes[name]) == images.ndim
-        and max(shapes[name][2:], default=1) > 1
+        and len(seen.shapes[name]) == images.ndim
+        and max(seen.shapes[name][2:], default=1) > 1
     ]
     if not convolutions:
         raise InputError(
             f"{type(model).__name__} runs no convolution with more than one position: "
             "name the layer to explain"
         )
-    last = convolutions[-1]
-    if kind == "convolution":
-        return last
-    ends = [name for name in _ancestors(last) if shapes.get(name, ())[2:] == shapes[last][2:]]
-    return ends[0] if ends else _end_of_flat_stage(last, order, shapes)
+    whole = [name for name in convolutions if not _in_a_shrinking_block(name, seen)]
+    last = (whole or convolutions)[-1]
+    cells = seen.shapes[last][2:]
+    ends = [name for name in _ancestors(last) if seen.shapes.get(name, ())[2:] == cells]
+    stage = ends[0] if ends else _end_of_flat_stage(last, seen)
+    blocks = blocks_among(seen.after(stage), seen)
+    if blocks:
+        return last_read(blocks, seen)
+    return last if kind == "convolution" else stage
 
 
 def resolve_layer(
@@ -82,63 +85,36 @@ def resolve_layer(
     raise InputError(f"layer {type(layer).__name__} is not a module of {type(model).__name__}")
 
 
-def _convolutional_head(
-    order: list[str],
-    shapes: dict[str, tuple[int, ...]],
-    modules: dict[str, nn.Module],
-    classes: int,
-) -> str | None:
+def _convolutional_head(seen: Recording) -> str | None:
     """Name the convolution that gives the logits: the last layer with weights, one channel each."""
-    weighted = [name for name in order if list(modules[name].parameters(recurse=False))]
-    last = weighted[-1] if weighted else None
-    if last and isinstance(modules[last], _CONVOLUTIONS) and shapes[last][1] == classes:
-        return last
+    last = seen.classifier
+    if last and isinstance(seen.modules[last], _CONVOLUTIONS):
+        return last if seen.shapes[last][1] == seen.classes else None
     return None
 
 
-def _end_of_flat_stage(
-    convolution: str, order: list[str], shapes: dict[str, tuple[int, ...]]
-) -> str:
+def _end_of_flat_stage(convolution: str, seen: Recording) -> str:
     """Name the last of the siblings that follow a convolution and keep its shape (VGG)."""
     end, parent = convolution, convolution.rpartition(".")[0]
-    for name in order[order.index(convolution) + 1 :]:
-        if name.rpartition(".")[0] != parent or shapes[name] != shapes[convolution]:
+    for name in seen.after(convolution):
+        if name.rpartition(".")[0] != parent or seen.shapes[name] != seen.shapes[convolution]:
             break
         end = name
     return end
+
+
+def _in_a_shrinking_block(convolution: str, seen: Recording) -> bool:
+    """Whether a block around it, that is no mere chain, ends with a map of one position."""
+    ends = [
+        seen.shapes[name]
+        for name in _ancestors(convolution)
+        if name in seen.shapes and not isinstance(seen.modules[name], nn.Sequential)
+    ]
+    axes = len(seen.shapes[convolution])
+    return any(len(shape) == axes and max(shape[2:]) == 1 for shape in ends)
 
 
 def _ancestors(name: str) -> list[str]:
     """List the enclosing modules of a name, outermost first, without the model itself."""
     parts = name.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
-def _run_and_record(
-    model: nn.Module, image: Tensor
-) -> tuple[list[str], dict[str, tuple[int, ...]], int]:
-    """Run once; give the modules in order of completion, their output shapes, the class count."""
-    order: list[str] = []
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    @contextmanager
-    def recorded(name: str, module: nn.Module) -> Iterator[None]:
-        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                order.append(name)
-                shapes[name] = tuple(output.shape)
-
-        hook = module.register_forward_hook(record)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-    with ExitStack() as stack:
-        stack.enter_context(borrowed(model, image.device))
-        stack.enter_context(torch.no_grad())
-        for name, module in named_layers(model).items():
-            if name:
-                stack.enter_context(recorded(name, module))
-        logits = logits_of(model(image))
-    return order, shapes, logits.shape[1]

@@ -38,7 +38,8 @@ class Layout:
             return output
         if self.kind == "channels last":
             return output.movedim(-1, 1)
-        return output[:, self.prefix :].transpose(1, 2).unflatten(2, self.cells)
+        tokens = output[:, self.prefix :].transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:2], *self.cells)
 
     def output_of(self, maps: Tensor, output: Tensor) -> Tensor:
         """Give a new output that holds these maps, with the prefix tokens of `output`."""
@@ -54,7 +55,10 @@ def as_feature_map(
 ) -> Tensor:
     """Give a layer's output as `[batch, channel, *cells]`; see `map_layout` for the rule."""
     tensor, _ = unpacked(output)
-    return map_layout(tensor, images, layer, grids).map_in(tensor)
+    layout = map_layout(tensor, images, layer, grids)
+    if tensor is None or len(tensor) != len(images):
+        raise no_map(tensor, images, layer)
+    return layout.map_in(tensor)
 
 
 def map_layout(

@@ -1,0 +1,78 @@
+"""One plain forward pass that shows which modules run, in what order, and what they give."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import BaseTorchFunctionMode
+
+from atcon.attention.borrow import borrowed
+from atcon.attention.target import logits_of
+from atcon.attention.tokens import unpacked
+from atcon.attention.wrapped import named_layers
+from atcon.types import Images
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a forward pass showed.
+
+    Attributes:
+        model: What ran.
+        image: What it ran on: one image.
+        modules: By name, without the names of wrappers.
+        order: The modules that gave a tensor, in the order they ended.
+        shapes: Of what they gave at last.
+        classes: How many the logits have.
+    """
+
+    model: nn.Module
+    image: Images
+    modules: dict[str, nn.Module]
+    order: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    classes: int
+
+    @property
+    def classifier(self) -> str | None:
+        """Name the last module with weights of its own."""
+        weighted = [n for n in self.order if list(self.modules[n].parameters(recurse=False))]
+        return weighted[-1] if weighted else None
+
+    def after(self, name: str) -> tuple[str, ...]:
+        """Name what ended after the last run of a module."""
+        return self.order[len(self.order) - self.order[::-1].index(name) :]
+
+
+def record(model: nn.Module, image: Images) -> Recording:
+    """Run the model once, as it is, on one image."""
+    modules = named_layers(model)
+    order: list[str] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    @contextmanager
+    def recorded(name: str, module: nn.Module) -> Iterator[None]:
+        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            tensor, _ = unpacked(output)
+            if tensor is not None:
+                order.append(name)
+                shapes[name] = tuple(tensor.shape)
+
+        hook = module.register_forward_hook(note)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    with ExitStack() as stack:
+        stack.enter_context(borrowed(model, image.device))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(BaseTorchFunctionMode())  # no fused block hides its parts
+        for name, module in modules.items():
+            if name:
+                stack.enter_context(recorded(name, module))
+        logits = logits_of(model(image.clone()))
+    return Recording(model, image, modules, tuple(order), shapes, logits.shape[1])
