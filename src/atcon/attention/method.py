@@ -12,7 +12,7 @@ from atcon.attention.layers import resolve_layer
 from atcon.attention.target import choose_classes
 from atcon.attention.trace import Trace, in_single_precision, trace, without_autocast
 from atcon.errors import InputError
-from atcon.types import Classes, Images, Maps, Target
+from atcon.types import Classes, Images, LayerMaps, Maps, Target
 
 Resolution = Literal["layer", "input"]
 
@@ -48,7 +48,7 @@ class Attention:
         layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
         create_graph: bool = False,
         **options: Any,
-    ) -> Maps | list[Maps]:
+    ) -> LayerMaps | list[LayerMaps]:
         """Explain a batch; see `atcon.explain`."""
         names = [layer] if layer is None or isinstance(layer, str | nn.Module) else list(layer)
         layers = self._layers(model, images, names)
