@@ -54,8 +54,8 @@ class Trace:
         autocast: The caller's autocast settings, under which the model runs again.
         tracked: Whether the images came with a graph of their own.
         grids: The cells of every convolution of the pass.
-        attentions: If asked for, the attention weights in the order of the pass,
-            `[batch, head, query, key]`, or `[window, ...]` where attention is local.
+        attentions: The attention weights in the order of the pass, `[batch, head, query, key]`, or
+            `[window, ...]` where attention is local.
     """
 
     model: nn.Module
@@ -87,7 +87,6 @@ class Trace:
                 images,
                 self.layers,
                 folds=self.folds,
-                attention=bool(self.attentions),
             )
 
     def score(self, images: Images) -> Logits:
@@ -158,7 +157,6 @@ def trace(
     *,
     folds: Folds | None = None,
     gradients: bool = True,
-    attention: bool = False,
 ) -> Trace:
     """Run `model` once, in evaluation mode, keeping what maps need.
 
@@ -169,7 +167,6 @@ def trace(
         folds: Of an earlier pass over the same weights.
         gradients: Whether any gradient will be asked for. Without, the pass keeps no graph, and a
             compiled model, or one that blocks gradients, runs as it is.
-        attention: Whether to keep the attention weights.
 
     Raises:
         InputError: There are no images, the output holds no `[batch, class]` logits with a
@@ -194,7 +191,7 @@ def trace(
         entry = images.clone(memory_format=layout_of(images))  # the model may write to its input
         if gradients:
             leaf = None if tracked else entry
-            mode = _Traced(rule, folds, leaf, grids, weights if attention else None)
+            mode = _Traced(rule, folds, leaf, grids, weights)
             stack.enter_context(_entered(mode, model, wanted, images))
         else:
             stack.enter_context(torch.no_grad())
@@ -288,7 +285,7 @@ class _Traced(TorchFunctionMode):
         folds: The convolutions that take the BatchNorm after them along.
         leaf: The input, if nobody but a map will ask for its gradient.
         grids: Where to note the cells of the convolutions.
-        weights: Where to keep attention weights, if they are wanted.
+        weights: Where to keep the attention weights.
     """
 
     def __init__(
@@ -297,7 +294,7 @@ class _Traced(TorchFunctionMode):
         folds: Folds,
         leaf: Tensor | None,
         grids: list[Cells],
-        weights: list[Tensor] | None,
+        weights: list[Tensor],
     ) -> None:
         super().__init__()
         self.rule, self.folds, self.leaf = rule, folds, leaf
@@ -331,7 +328,7 @@ class _Traced(TorchFunctionMode):
         attended = attend(func, args, kwargs) if result is None else None
         if attended is not None:
             result = attended.result
-            if self.weights is not None and attended.weights is not None:
+            if attended.weights is not None:
                 self.weights.append(attended.weights)
         result = func(*args, **kwargs) if result is None else result
         if func in CONVOLUTIONS:
