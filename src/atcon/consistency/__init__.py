@@ -1,21 +1,42 @@
-"""Agreement between attention maps: correlations, masks, Algorithm 1 and the loss."""
+"""Agreement between attention maps: correlations, matchings, masks, Algorithm 1 and the loss."""
 
-from atcon.consistency.compare import Comparison, between_images, compare, entropy, mask_contrast
-from atcon.consistency.correlation import CORRELATIONS, pearson
-from atcon.consistency.loss import PRESETS, ConsistencyDetails, ConsistencyLoss, Preset
+from atcon.consistency.choices import PRESETS, Method, Preset, method_of
+from atcon.consistency.compare import Comparison, Pair, compare
+from atcon.consistency.correlation import CORRELATIONS, cross_correlation, pearson
+from atcon.consistency.details import (
+    ConsistencyDetails,
+    between_images,
+    contrast_of,
+    entropy,
+    mask_contrast,
+)
+from atcon.consistency.loss import ConsistencyLoss
+from atcon.consistency.mask_options import MaskOptions
 from atcon.consistency.masks import MASKS
+from atcon.consistency.matching import MATCHINGS, Matching
+from atcon.consistency.ssim import ssim, structural_similarity
 
 __all__ = [
     "CORRELATIONS",
     "MASKS",
+    "MATCHINGS",
     "PRESETS",
     "Comparison",
     "ConsistencyDetails",
     "ConsistencyLoss",
+    "MaskOptions",
+    "Matching",
+    "Method",
+    "Pair",
     "Preset",
     "between_images",
     "compare",
+    "contrast_of",
+    "cross_correlation",
     "entropy",
     "mask_contrast",
+    "method_of",
     "pearson",
+    "ssim",
+    "structural_similarity",
 ]

@@ -1,17 +1,48 @@
 """Algorithm 1: mask the input with one map, compute the other again, correlate the two."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atcon.attention import choose_classes, grad_cam, guided_backprop, trace, without_autocast
-from atcon.attention.borrow import recordable, with_gradients
-from atcon.consistency.correlation import Correlation, pearson
-from atcon.consistency.masks import Mask, squashed
+from atcon.attention import (
+    Attention,
+    Trace,
+    attention_named,
+    choose_classes,
+    trace,
+    without_autocast,
+)
+from atcon.attention.borrow import batch_statistics, recordable, with_gradients
+from atcon.attention.folding import Folds
+from atcon.consistency.choices import Method
+from atcon.consistency.mask_options import with_strength
+from atcon.consistency.masks import squashed
+from atcon.consistency.matching import upsampled
+from atcon.errors import InputError
 from atcon.types import Classes, Images, LayerMaps, Logits, Maps, Target
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two maps of a batch at one resolution, and how well they agree.
+
+    Attributes:
+        names: Of A_i and A_j; with several layers as in `grad_cam@layer3`.
+        first: A_i of the images.
+        second: A_i of the images that A_j masked; without masking, A_j.
+        mask: P of A_j, at the images' resolution; None without masking.
+        correlation: h(first, second), one value per image.
+    """
+
+    names: tuple[str, str]
+    first: LayerMaps
+    second: LayerMaps
+    mask: Maps | None
+    correlation: Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
@@ -20,92 +51,233 @@ class Comparison:
 
     Attributes:
         logits: `[batch, class]` of the unmasked images.
-        classes: The class that every map explains, chosen on the unmasked images.
-        first: Grad-CAM of the images.
-        guided: Guided Backpropagation of the images.
-        mask: P, at the images' resolution.
-        second: Grad-CAM of the masked images, for the same class.
-        correlation: Agreement of `first` and `second`, one value per image.
+        classes: What every map explains, chosen on the unmasked images.
+        maps: Of the unmasked images, by name, each at its own resolution.
+        pairs: Every pair A_i, A_j with i < j.
+        correlation: The mean over the pairs (Eq. 1), one value per image.
         activations: How many activations the guided rule reached.
     """
 
     logits: Logits
     classes: Classes
-    first: LayerMaps
-    guided: Maps
-    mask: Maps
-    second: LayerMaps
+    maps: dict[str, Tensor]
+    pairs: tuple[Pair, ...]
     correlation: Float[Tensor, " batch"]
     activations: int
+
+    @property
+    def first(self) -> Tensor:
+        """A_1 of the images: Grad-CAM, unless other maps are compared."""
+        return self.pairs[0].first
+
+    @property
+    def second(self) -> Tensor:
+        """What A_1 is compared with."""
+        return self.pairs[0].second
+
+    @property
+    def mask(self) -> Tensor | None:
+        """P of A_2; None without masking."""
+        return self.pairs[0].mask
+
+    def detached(self) -> "Comparison":
+        """Give the same values without their graph."""
+        return _merged([self], lambda tensors: tensors[0].detach())
+
+    @staticmethod
+    def joined(parts: Sequence["Comparison"]) -> "Comparison":
+        """Put the comparisons of parts of a batch together."""
+        return parts[0] if len(parts) == 1 else _merged(parts, torch.cat)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A map of the comparison: its entry, an index into the traced layers, and how it is shown."""
+
+    name: str
+    attention: Attention
+    layer: int | None
+    label: str
+
+    def of(self, run: Trace, classes: Classes, *, create_graph: bool) -> Tensor:
+        run = run if self.layer is None else run.at(self.layer)
+        return self.attention.map(run, classes, create_graph=create_graph)
+
+
+_Pairs = list[tuple[_Node, _Node]]
 
 
 @with_gradients()
 def compare(
     model: nn.Module,
     images: Images,
-    layer: nn.Module,
-    mask: Mask,
+    layers: Mapping[str, nn.Module],
+    method: Method,
     *,
-    correlation: Correlation = pearson,
-    detach_mask: bool = False,
-    squash: bool = False,
     target: Target = None,
+    strengths: Float[Tensor, "batch mask"] | None = None,
+    also: Sequence[str] = (),
     create_graph: bool = False,
 ) -> Comparison:
-    """Run Algorithm 1 on a batch, with two forward passes.
+    """Run Algorithm 1 on a batch: one traced pass, and one more for every mask.
 
     Args:
-        model: Any convolutional network with ReLUs; left as it was.
-        images: A normalised batch; the mask multiplies it, so masked pixels go to the mean colour.
-        layer: The layer that Grad-CAM explains.
-        mask: From the guided map to P.
-        correlation: Between the two Grad-CAM maps.
-        detach_mask: Whether P is a constant for the gradient.
-        squash: Whether both maps are standardised and squashed before they are correlated.
-        target: The class to explain; None for the top predicted one.
+        model: Any network that the maps can explain; left as it was.
+        images: A normalised batch; masks multiply it, so masked pixels go to the mean colour.
+        layers: The layers to explain, by name; with several, each is compared and the mean taken.
+        method: The maps, and how they are compared.
+        target: What to explain; None for the top predicted class.
+        strengths: Of the masks, a column for each of A_2, A_3, ...; None leaves them as they are.
+        also: Names of further maps of the unmasked images to keep in `maps`.
         create_graph: Whether the correlation can be differentiated with respect to the weights.
+
+    Raises:
+        InputError: A map that cannot be differentiated is asked for its gradient, or a map cannot
+            be computed.
     """
+    _check_differentiable(method, create_graph=create_graph)
     images = recordable(images)
-    plain = trace(model, images, layer)
-    classes = choose_classes(plain.logits, target)
-    first = grad_cam.map(plain, classes, create_graph=create_graph)
-    guided = guided_backprop.map(plain, classes, create_graph=create_graph and not detach_mask)
-    logits = plain.logits if create_graph else plain.logits.detach()
-    activations, folds = plain.rule.guided, plain.folds
+    folds = Folds({}, model) if method.batch_statistics else None
+    pairs = _pairs(method, list(layers))
+    with batch_statistics(used=method.batch_statistics):
+        plain = trace(model, images, [*layers.values()], folds=folds)
+        classes = choose_classes(plain.logits, target)
+        graph = _with_graph(pairs, method) if create_graph else set()
+        maps = {
+            node: node.of(plain, classes, create_graph=node in graph)
+            for node in dict.fromkeys([*(node for pair in pairs for node in pair), *_more(also)])
+        }
+        logits = plain.logits if create_graph else plain.logits.detach()
+        activations, folds = plain.rule.guided, plain.folds
+        del plain  # without a graph to keep, its activations are freed before the next pass
+
+        def again(p: Tensor) -> Trace:
+            with without_autocast(images.device):
+                masked = p[:, None].to(images.dtype) * images
+            return trace(model, masked, [*layers.values()], folds=folds)
+
+        if method.matching.by == "mask":
+            masks = _masks(maps, pairs, method, images, strengths)
+            found = dict(_masked(maps, masks, pairs, classes, again, create_graph=create_graph))
+        else:
+            found = {pair: method.matching.match(*(maps[node] for node in pair)) for pair in pairs}
+            masks = {}
     with without_autocast(images.device):
-        p = mask(guided)
-        masked_images = p[:, None].to(images.dtype) * images
-    del plain  # without a graph to keep, its activations are freed before the second pass
-    masked = trace(model, masked_images, layer, folds=folds)
-    second = grad_cam.map(masked, classes, create_graph=create_graph)
+        agreement = {pair: _agreement(*two, method) for pair, two in found.items()}
+        correlation = torch.stack([agreement[pair] for pair in pairs]).mean(dim=0)
+    seen = tuple(
+        Pair((i.label, j.label), *found[i, j], masks.get(j), agreement[i, j]) for i, j in found
+    )
+    by_name = {node.label: values for node, values in maps.items()}
+    return Comparison(logits, classes, by_name, seen, correlation, activations)
+
+
+def _pairs(method: Method, layers: Sequence[str]) -> _Pairs:
+    """List A_i, A_j with i < j for every layer; maps of the input are the same for all layers."""
+    pairs: _Pairs = []
+    for layer in range(max(len(layers), 1)):
+        place = f"@{layers[layer]}" if len(layers) > 1 else ""
+        nodes = [
+            _Node(name, attention, layer, name + place)
+            if attention.resolution == "layer" and layers
+            else _Node(name, attention, None, name)
+            for name, attention in method.maps
+        ]
+        pairs += combinations(nodes, 2)
+    return pairs
+
+
+def _more(also: Sequence[str]) -> Iterator[_Node]:
+    for name in also:
+        attention = attention_named(name)
+        yield _Node(name, attention, 0 if attention.resolution == "layer" else None, name)
+
+
+def _with_graph(pairs: _Pairs, method: Method) -> set[_Node]:
+    """The maps whose gradient is needed: a mask that is detached needs none."""
+    measured = {i for i, _ in pairs}
+    if method.matching.by == "mask" and method.detach_mask:
+        return measured
+    return measured | {j for _, j in pairs}
+
+
+def _masks(
+    maps: dict[_Node, Tensor],
+    pairs: _Pairs,
+    method: Method,
+    images: Tensor,
+    strengths: Tensor | None,
+) -> dict[_Node, Tensor]:
+    """Turn every masking map into P at the images' resolution (Eq. 6)."""
+    masks = {}
+    columns = [name for name, _ in method.maps[1:]]
     with without_autocast(images.device):
-        pair = (squashed(first), squashed(second)) if squash else (first, second)
-        agreement = correlation(*pair)
-    return Comparison(logits, classes, first, guided, p, second, agreement, activations)
+        for node in dict.fromkeys(j for _, j in pairs):
+            values = maps[node].detach() if method.detach_mask else maps[node]
+            p = method.mask(upsampled(values, tuple(images.shape[2:])))
+            if strengths is not None:
+                p = with_strength(p, strengths[:, columns.index(node.name)])
+            masks[node] = p
+    return masks
 
 
-def mask_contrast(masks: Maps) -> Float[Tensor, " batch"]:
-    """Standard deviation of each P over its positions: near 0, the mask masks nothing."""
-    flat = masks.flatten(1)
-    return flat.std(dim=1) if flat.shape[1] > 1 else flat.new_zeros(len(flat))
+def _masked(
+    maps: dict[_Node, Tensor],
+    masks: dict[_Node, Tensor],
+    pairs: _Pairs,
+    classes: Classes,
+    again: Callable[[Tensor], Trace],
+    *,
+    create_graph: bool,
+) -> Iterator[tuple[tuple[_Node, _Node], tuple[Tensor, Tensor]]]:
+    """Measure on the images that A_j masked every map before it, with one pass for each mask."""
+    for j, p in masks.items():
+        run = again(p)
+        for i in dict.fromkeys(i for i, other in pairs if other == j):
+            yield (i, j), (maps[i], i.of(run, classes, create_graph=create_graph))
 
 
-def entropy(maps: Maps) -> Float[Tensor, " batch"]:
-    """Entropy of each map, rescaled to [0, 1] and summed to one: 1 is flat, 0 is a single point."""
-    flat = maps.flatten(1)
-    low = flat.amin(dim=1, keepdim=True)
-    span = flat.amax(dim=1, keepdim=True) - low
-    flat = torch.where(span > 0, (flat - low) / torch.where(span > 0, span, 1), 1)
-    share = flat / flat.sum(dim=1, keepdim=True)
-    positions = max(flat.shape[1], 2)
-    result: Tensor = torch.special.entr(share).sum(dim=1) / math.log(positions)
-    return result
+def _agreement(first: Tensor, second: Tensor, method: Method) -> Tensor:
+    pair = (squashed(first), squashed(second)) if method.squash else (first, second)
+    return method.correlation(*pair)
 
 
-def between_images(maps: Maps) -> Float[Tensor, ""]:
-    """Mean correlation between the maps of different images: near 1, the maps have collapsed."""
-    count = len(maps)
-    if count < 2:
-        return torch.tensor(torch.nan)
-    left, right = torch.triu_indices(count, count, offset=1)
-    return pearson(maps[left], maps[right]).mean()
+def _check_differentiable(method: Method, *, create_graph: bool) -> None:
+    masking = method.matching.by == "mask"
+    for position, (name, attention) in enumerate(method.maps):
+        if attention.differentiable or not create_graph:
+            continue
+        if masking and position == len(method.maps) - 1:
+            if not method.detach_mask:
+                raise InputError(
+                    f"{name} cannot be differentiated: as a mask it needs detach_mask=True"
+                )
+            continue
+        raise InputError(
+            f"{name} cannot be differentiated: it can be the last map, as a detached mask "
+            "(matching 'mask', detach_mask=True), or be compared without a gradient"
+        )
+
+
+def _merged(parts: Sequence[Comparison], merge: Callable[[list[Tensor]], Tensor]) -> Comparison:
+    """Apply `merge` to every tensor of the parts."""
+    pairs = []
+    for same in zip(*(part.pairs for part in parts), strict=True):
+        masks = [pair.mask for pair in same if pair.mask is not None]
+        pairs.append(
+            replace(
+                same[0],
+                first=merge([pair.first for pair in same]),
+                second=merge([pair.second for pair in same]),
+                mask=merge(masks) if masks else None,
+                correlation=merge([pair.correlation for pair in same]),
+            )
+        )
+    return replace(
+        parts[0],
+        logits=merge([part.logits for part in parts]),
+        classes=merge([part.classes for part in parts]),
+        maps={name: merge([part.maps[name] for part in parts]) for name in parts[0].maps},
+        pairs=tuple(pairs),
+        correlation=merge([part.correlation for part in parts]),
+    )

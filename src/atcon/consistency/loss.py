@@ -1,79 +1,30 @@
 """The consistency loss (Eq. 2) for any training loop."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from atcon.attention import LayerKind, resolve_layer
-from atcon.consistency.compare import Comparison, between_images, compare, entropy, mask_contrast
-from atcon.consistency.correlation import CORRELATIONS, Correlation
-from atcon.consistency.masks import MASKS, Mask
+from atcon.attention import Attention, attention_named, resolve_layer, trace
+from atcon.consistency.choices import PRESETS, Preset, method_of, named
+from atcon.consistency.compare import Comparison, compare
+from atcon.consistency.correlation import Correlation
+from atcon.consistency.details import ConsistencyDetails
+from atcon.consistency.mask_options import MaskOptions
+from atcon.consistency.masks import Mask
+from atcon.consistency.matching import Matching
+from atcon.consistency.micro_batch import Gathered
 from atcon.errors import InputError
 from atcon.types import Images, Target
 
 
-@dataclass(frozen=True)
-class Preset:
-    """The choices that the paper and its code leave open, as one name."""
-
-    mask: str
-    correlation: str = "pearson"
-    detach_mask: bool = False
-    squash: bool = False
-    layer: LayerKind = "stage"
-
-
-PRESETS: dict[str, Preset] = {
-    "default": Preset(mask="reference", detach_mask=True),
-    "paper": Preset(mask="variance", layer="convolution"),
-    "reference": Preset(mask="reference", squash=True),
-}
-"""Every preset by its name; docs/deviations.md says where they differ and why."""
-
-
-@dataclass(frozen=True)
-class ConsistencyDetails:
-    """What the last loss was made of; detached.
-
-    Attributes:
-        correlation: h(A_1, A_2) of each image.
-        classes: The class each image's maps explain.
-        mask_contrast: Standard deviation of each image's P; near 0, the mask masks nothing.
-        entropy: Of each image's Grad-CAM, in [0, 1].
-        between_images: Mean correlation between the Grad-CAM maps of different images.
-        layer: The layer that Grad-CAM explains.
-        activations: How many activations the guided rule reached.
-    """
-
-    correlation: Tensor
-    classes: Tensor
-    mask_contrast: Tensor
-    entropy: Tensor
-    between_images: float
-    layer: str
-    activations: int
-
-    @classmethod
-    def of(cls, comparison: Comparison, layer: str) -> "ConsistencyDetails":
-        """Summarise a comparison."""
-        first = comparison.first.detach()
-        return cls(
-            correlation=comparison.correlation.detach(),
-            classes=comparison.classes,
-            mask_contrast=mask_contrast(comparison.mask.detach()),
-            entropy=entropy(first),
-            between_images=float(between_images(first)),
-            layer=layer,
-            activations=comparison.activations,
-        )
-
-
 class ConsistencyLoss(nn.Module):
-    """L_A = -mean over the batch of h(A_1, A_2) (Eqs. 1 and 2, Algorithm 1); lower is better.
+    """L_A = -mean over the batch of h(A_1, ..., A_M) (Eqs. 1 and 2, Algorithm 1); lower is better.
 
     The model is evaluated with its running BatchNorm statistics and without dropout, and is left
     as it was. Needs no labels::
@@ -88,75 +39,196 @@ class ConsistencyLoss(nn.Module):
     details: ConsistencyDetails | None = None
     """Of the last call; None before the first."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  every choice is one keyword, and a preset has them all
         self,
         model: nn.Module,
-        layer: str | nn.Module | None = None,
+        layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
         *,
-        preset: str = "default",
+        preset: str | Preset = "default",
+        maps: Sequence[str | Attention] | None = None,
+        matching: str | Matching | None = None,
         mask: str | Mask | None = None,
+        mask_options: MaskOptions | None = None,
         correlation: str | Correlation | None = None,
         detach_mask: bool | None = None,
+        squash: bool | None = None,
         target: Target = None,
+        batch_statistics: bool = False,
+        micro_batch: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
         """Choose what is compared; a keyword overrides the preset.
 
         Args:
-            model: Any convolutional network with ReLUs.
-            layer: Name or module that Grad-CAM explains; None finds it on the first batch.
-            preset: A name of `PRESETS`.
+            model: Any network that the maps can explain.
+            layer: Name or module to explain; None finds it on the first batch; with several, the
+                mean over them is taken.
+            preset: A name of `PRESETS`, or your own.
+            maps: A_1, A_2, ...: names of `ATTENTION`. With matching "mask" every map is measured
+                under the masks of those after it.
+            matching: A name of `MATCHINGS`.
             mask: A name of `MASKS`, or a function from maps to masks in (0, 1).
+            mask_options: Blur, floor and strength of the mask.
             correlation: A name of `CORRELATIONS`, or a function of two maps.
             detach_mask: Whether the mask is a constant for the gradient (2.33 instead of 3.0
                 supervised steps, at the floor).
-            target: The class to explain; None for the top predicted one.
+            squash: Whether maps are standardised and squashed before they are correlated.
+            target: What to explain: None for the top predicted class, "positive" for all predicted
+                ones of a multi-label network, an index, a tensor, or a rule on the logits.
+            batch_statistics: Let BatchNorm use each batch's statistics: samples then interact.
+            micro_batch: Take value and gradients of so many images at a time: the same loss with
+                the memory of that many. The gradients are those of the model's parameters.
+            generator: Draws the strength of the masks, where it is a range.
 
         Raises:
-            InputError: A name is in no table; the nearest is given.
+            InputError: A name is in no table (the nearest is given), or choices exclude each other.
         """
         super().__init__()
-        chosen: Preset = _named("preset", preset, PRESETS)
-        if detach_mask is not None:
-            chosen = replace(chosen, detach_mask=detach_mask)
+        chosen: Preset = named("preset", preset, PRESETS)
+        given = {
+            "maps": None if maps is None else tuple(maps),
+            "matching": matching,
+            "mask": mask,
+            "mask_options": mask_options,
+            "correlation": correlation,
+            "detach_mask": detach_mask,
+            "squash": squash,
+        }
+        overrides: dict[str, Any] = {
+            key: value for key, value in given.items() if value is not None
+        }
+        self.preset = replace(chosen, **overrides)
+        self.method = method_of(self.preset, batch_statistics=batch_statistics)
         self.model = model
-        self.preset = chosen
-        self.mask: Mask = _named("mask", mask or chosen.mask, MASKS)
-        self.correlation: Correlation = _named(
-            "correlation", correlation or chosen.correlation, CORRELATIONS
-        )
         self.target = target
-        self._layer = layer
+        self.micro_batch = micro_batch
+        self.generator = generator
         self.layer_name: str | None = None
+        self._layer = layer
+        self._check_batches()
+
+    @property
+    def mask(self) -> Mask:
+        """From a map to P, before its strength."""
+        return self.method.mask
 
     def forward(self, images: Images) -> Float[Tensor, ""]:
         """Give the loss of a normalised batch and keep its `details`."""
-        comparison = self.compare(images, create_graph=True)
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        wanted = torch.is_grad_enabled() and (bool(weights) or images.requires_grad)
+        draws = self.generator if self.preset.mask_options.random else None
+        parts = self._parts(images, draws, create_graph=wanted)
+        if wanted and self.micro_batch:
+            gathered = Gathered(weights, half=_in_float16(images))
+            comparison = Comparison.joined([self._taken(part, gathered, images) for part in parts])
+            value = gathered.hand_over(-comparison.correlation.mean())
+        else:
+            comparison = Comparison.joined(list(parts))
+            value = -comparison.correlation.mean()
         self.details = ConsistencyDetails.of(comparison, self.layer_name or "")
-        return -comparison.correlation.mean()
+        return value
 
-    def compare(self, images: Images, *, create_graph: bool = False) -> Comparison:
-        """Give the maps and their agreement; without a graph unless asked for one."""
-        self.layer_name, layer = resolve_layer(
-            self.model, self.layer_name or self._layer, images, self.preset.layer
+    def compare(
+        self, images: Images, *, also: Sequence[str] = (), create_graph: bool = False
+    ) -> Comparison:
+        """Give the maps and their agreement; without a graph unless asked for one.
+
+        Nothing is drawn: a mask whose strength is a range has the middle of it.
+
+        Args:
+            images: A normalised batch.
+            also: Names of further maps of the images to keep in `maps`.
+            create_graph: Whether the correlation can be differentiated with respect to the weights.
+        """
+        return Comparison.joined(
+            list(self._parts(images, None, also=also, create_graph=create_graph))
         )
-        return compare(
-            self.model,
-            images,
-            layer,
-            self.mask,
-            correlation=self.correlation,
-            detach_mask=self.preset.detach_mask,
-            squash=self.preset.squash,
-            target=self.target,
-            create_graph=create_graph,
-        )
+
+    def _parts(
+        self,
+        images: Tensor,
+        draws: torch.Generator | None,
+        *,
+        also: Sequence[str] = (),
+        create_graph: bool,
+    ) -> Iterator[Comparison]:
+        """Compare the batch, or one micro-batch after the other."""
+        size = self.micro_batch or max(len(images), 1)
+        layers = self._layers(images, also)
+        options = self.preset.mask_options
+        strengths = None
+        if options.strength != 1 and self.method.masks:
+            strengths = options.strengths(images, self.method.masks, draws)
+        target = self.target if len(images) <= size else self._target_of_all(images, size)
+        for start in range(0, max(len(images), 1), size):
+            part = slice(start, start + size)
+            yield compare(
+                self.model,
+                images[part],
+                layers,
+                self.method,
+                target=target[part] if isinstance(target, Tensor) else target,
+                strengths=None if strengths is None else strengths[part],
+                also=also,
+                create_graph=create_graph,
+            )
+
+    def _taken(self, part: Comparison, gathered: Gathered, images: Tensor) -> Comparison:
+        """Take the gradients of a micro-batch's share of the loss and let its graph go."""
+        if images.requires_grad:
+            raise InputError("micro_batch gives no gradient of the images: leave it out for that")
+        gathered.add(-part.correlation.sum() / len(images))
+        return part.detached()
+
+    def _target_of_all(self, images: Tensor, size: int) -> Target:
+        """Apply a rule on the logits to all of them: it may know one class for each image."""
+        if isinstance(self.target, Tensor) or not callable(self.target):
+            return self.target
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        logits = [trace(self.model, part, gradients=False).logits for part in parts]
+        return torch.as_tensor(self.target(torch.cat(logits)))
+
+    def _layers(self, images: Tensor, also: Sequence[str]) -> dict[str, nn.Module]:
+        """Find the layers that the maps need; each is kept by name once it is found."""
+        used = [attention for _, attention in self.method.maps] + [*map(attention_named, also)]
+        if all(attention.resolution == "input" for attention in used):
+            return {}
+        if self._layer is None or isinstance(self._layer, str | nn.Module):
+            wanted: Sequence[str | nn.Module | None] = [self._layer]
+        else:
+            wanted = self._layer
+        kind = self.preset.layer
+        layers = dict(resolve_layer(self.model, one, images, kind) for one in wanted)
+        self._layer = list(layers)
+        self.layer_name = ", ".join(layers)
+        return layers
+
+    def _check_batches(self) -> None:
+        norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        interact = any(norm.running_mean is None for norm in norms)
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise InputError(f"micro_batch must be 1 or larger, but it is {self.micro_batch}")
+        if self.micro_batch and (self.method.batch_statistics or interact):
+            raise InputError(
+                "micro_batch needs samples that do not interact, but BatchNorm uses the "
+                "statistics of the batch: leave one of the two out"
+            )
+        if self.preset.mask_options.random and self.generator is None:
+            raise InputError(
+                f"mask strength {self.preset.mask_options.strength} is drawn at random: give "
+                "generator=torch.Generator().manual_seed(...)"
+            )
+        if self.method.batch_statistics or interact:
+            cause = "batch_statistics=True" if self.method.batch_statistics else "no running ones"
+            warnings.warn(
+                f"BatchNorm uses the statistics of each batch ({cause}): samples interact, so a "
+                "map depends on the other images of its batch and is no longer its own image's",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
-def _named(kind: str, choice: Any, table: Mapping[str, Any]) -> Any:
-    """Look a name up in its table; anything that is not a name is itself the choice."""
-    if not isinstance(choice, str):
-        return choice
-    if choice not in table:
-        nearest = get_close_matches(choice, table, n=1, cutoff=0.0)[0]
-        raise InputError(f"no {kind} {choice!r}: did you mean {nearest!r}? ({', '.join(table)})")
-    return table[choice]
+def _in_float16(images: Tensor) -> bool:
+    kind = images.device.type
+    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return autocast or images.dtype == torch.float16

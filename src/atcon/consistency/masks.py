@@ -1,7 +1,8 @@
 """From a map to an input mask P in (0, 1) (Eq. 6 and its variants), one mask for all channels.
 
 Mean, standard deviation and variance are over the positions of one map, unbiased. A map without
-contrast gives P = 0.5 everywhere and no gradient.
+contrast gives P = 0.5 everywhere and no gradient. A map with a sign is taken as it is: P grows
+with A, so evidence against the class is masked out.
 """
 
 from collections.abc import Callable
@@ -37,9 +38,9 @@ def reference_mask(maps: Maps, *, slope: float = 8.0) -> Maps:
     return torch.sigmoid(slope * deviation * (standard - 0.5))
 
 
-def uniform_mask(maps: Maps) -> Maps:
-    """P = 0.5 everywhere: the control that dims the image and masks nothing."""
-    return torch.full_like(maps, 0.5)
+def uniform_mask(maps: Maps, *, value: float = 0.5) -> Maps:
+    """P = `value` everywhere: the control that dims the image and masks nothing."""
+    return torch.full_like(maps, value)
 
 
 def squashed(maps: Maps) -> Maps:

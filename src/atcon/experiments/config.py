@@ -3,19 +3,47 @@
 import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from atcon.errors import InputError
 
 DATA_VARIABLE = "ATCON_DATA"
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 BadImage = Literal["skip", "error"]
+
+
+def _name_of(part: str, table: str) -> AfterValidator:
+    """Accept the names of a table only; it is loaded when a name is given, and torch with it."""
+
+    def check(name: str) -> str:
+        names = getattr(import_module(f"atcon.{part}"), table)
+        if name not in names:
+            expected = {"expected": ", ".join(map(repr, names))}
+            raise PydanticCustomError("literal_error", "Input should be {expected}", expected)
+        return name
+
+    return AfterValidator(check)
+
+
+def _as_range(value: Any) -> Any:
+    """Read a number as the range that holds it alone."""
+    return (value, value) if isinstance(value, int | float) else value
 
 
 class _Section(BaseModel):
@@ -58,11 +86,25 @@ class SupervisedConfig(_Section):
 
 
 class ConsistencyConfig(_Section):
-    """The second stage: the maps' agreement on the same images, without their labels."""
+    """The second stage: the maps' agreement on the same images, without their labels.
 
-    preset: Literal["default", "paper", "reference"] = "default"
-    mask: Literal["variance", "deviation", "reference", "uniform"] | None = None
+    What is not given is the preset's.
+    """
+
+    preset: Annotated[str, _name_of("consistency", "PRESETS")] = "default"
+    maps: tuple[Annotated[str, _name_of("attention", "ATTENTION")], ...] | None = None
+    matching: Annotated[str, _name_of("consistency", "MATCHINGS")] | None = None
+    mask: Annotated[str, _name_of("consistency", "MASKS")] | None = None
+    mask_smooth: Annotated[float, Field(ge=0)] = 0.0
+    mask_slope: Annotated[float, Field(gt=0)] = 8.0
+    mask_value: Fraction = 0.5
+    mask_floor: Fraction = 0.0
+    mask_strength: Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_range)] = (1.0, 1.0)
     detach_mask: bool | None = None
+    correlation: Annotated[str, _name_of("consistency", "CORRELATIONS")] | None = None
+    squash: bool | None = None
+    target: Annotated[str, _name_of("attention", "TARGETS")] = "top"
+    micro_batch: Positive | None = None
     epochs: Positive = 12
     lr: Rate = 1e-5
     batch_size: Positive = 4

@@ -10,19 +10,19 @@ import torch
 from lightning_fabric import Fabric
 
 from atcon import records
-from atcon.consistency import mask_contrast
+from atcon.consistency import contrast_of
 from atcon.data import ImageSet, Split, draw_test, read_image, resize
 from atcon.errors import BadImageError, InputError
 from atcon.evaluation import predict
 from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, load_config
 from atcon.experiments.folder import RunFolder
-from atcon.experiments.gallery import STAGES, put_maps, write_arrays
-from atcon.experiments.judge import MAPS, Verdicts, judge
+from atcon.experiments.gallery import STAGES, defined, put_maps, write_arrays
+from atcon.experiments.judge import MAPS, Verdicts, judge, judging_loss, shown_maps
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of
-from atcon.experiments.stages import consistency_loss, inputs_of, squash_logits
+from atcon.experiments.stages import inputs_of, squash_logits
 from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
 from atcon.types import Example
@@ -215,11 +215,9 @@ def _attend_one(
     fabric: Fabric,
 ) -> dict[str, Any]:
     layer, classes = opened.record["model"]["layer"], opened.record["classes"]
-    loss = consistency_loss(opened.config, network.module, layer)
-    loss.target = target
+    loss = judging_loss(opened.config, network, layer, target)
     with fabric.autocast():
-        seen = loss.compare(inputs_of(pixels[None], network, fabric.device))
-    maps = zip(MAPS, (seen.first, seen.guided, seen.mask), strict=True)
+        seen = loss.compare(inputs_of(pixels[None], network, fabric.device), also=MAPS[:2])
     multi_label = opened.record["multi_label"]
     values = squash_logits(seen.logits, multi_label=multi_label)
     chosen = predict(values, multi_label=multi_label)[0]
@@ -231,10 +229,12 @@ def _attend_one(
         "probabilities": {name: round(float(p), 4) for name, p, _ in named},
         "correct": None,
         "correlation": round(float(seen.correlation[0]), 4),
-        "mask_contrast": round(float(mask_contrast(seen.mask)[0]), 5),
+        "mask_contrast": defined(float(contrast_of(seen)[0])),
         "iou": None,
         "ranges": put_maps(
-            arrays, stage, {name: value[0].detach().cpu().numpy() for name, value in maps}
+            arrays,
+            stage,
+            {name: value[0].detach().cpu().numpy() for name, value in shown_maps(seen).items()},
         ),
     }
 

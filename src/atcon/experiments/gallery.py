@@ -81,9 +81,14 @@ def _said(judged: Judged, row: int, classes: Sequence[str], example: Example) ->
             for label, p in zip(classes, judged.probabilities[row], strict=True)
         },
         "correlation": round(float(judged.correlation[row]), 4),
-        "mask_contrast": round(float(judged.contrast[row]), 5),
+        "mask_contrast": defined(judged.contrast[row]),
         "iou": None if place is None else round(100 * place.iou, 2),
     }
+
+
+def defined(value: float) -> float | None:
+    """Round for the index; None for what is not defined."""
+    return None if np.isnan(value) else round(float(value), 5)
 
 
 def _to_bytes(values: np.ndarray) -> tuple[np.ndarray, list[float]]:

@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from atcon.attention import count_guided
-from atcon.consistency import Comparison, ConsistencyLoss, mask_contrast
+from atcon.consistency import Comparison, ConsistencyLoss, contrast_of
 from atcon.data import Decoded, ImageSet, Reader, stream
 from atcon.evaluation import Localisation, floors, localise
 from atcon.experiments.config import RunConfig
@@ -104,7 +104,7 @@ def judge(
         pictured: Names of the images whose maps are kept for the gallery.
     """
     growing = {
-        stage: _Growing(consistency_loss(config, network.module, layer), network)
+        stage: _Growing(judging_loss(config, network, layer), network)
         for stage, network in networks.items()
     }
     verdicts = Verdicts()
@@ -124,7 +124,7 @@ def judge(
         for stage, part in growing.items():
             with fabric.autocast():
                 inputs = inputs_of(batch.pixels, part.network, fabric.device)
-                comparison = part.loss.compare(inputs)
+                comparison = part.loss.compare(inputs, also=MAPS[:2])
             _note(part, comparison, batch, size, multi_label=image_set.multi_label)
             _picture(verdicts, stage, comparison, batch, pictured)
         for name, reason in batch.skipped:
@@ -134,6 +134,22 @@ def judge(
     verdicts.labels = np.concatenate(labels)
     verdicts.stages = {stage: part.joined() for stage, part in growing.items()}
     return verdicts
+
+
+def judging_loss(
+    config: RunConfig, network: Network, layer: str, target: int | None = None
+) -> ConsistencyLoss:
+    """The configured consistency of one class: the top predicted one, unless one is asked for."""
+    loss = consistency_loss(config, network.module, layer)
+    loss.target = target
+    return loss
+
+
+def shown_maps(comparison: Comparison) -> dict[str, torch.Tensor]:
+    """Give the maps that the gallery shows; without masking, P is 1 everywhere."""
+    maps = {name: comparison.maps[name] for name in MAPS[:2]}
+    mask = comparison.mask
+    return {**maps, MAPS[2]: torch.ones_like(maps[MAPS[1]]) if mask is None else mask}
 
 
 def guided_activations(network: Network, size: int, device: torch.device) -> int:
@@ -147,8 +163,8 @@ def _note(
 ) -> None:
     part.probabilities.append(squash_logits(comparison.logits, multi_label=multi_label))
     part.correlation.append(_numbers(comparison.correlation))
-    part.contrast.append(_numbers(mask_contrast(comparison.mask)))
-    maps = _numbers(comparison.first)
+    part.contrast.append(_numbers(contrast_of(comparison)))
+    maps = _numbers(comparison.maps["grad_cam"])
     classes = comparison.classes.tolist()
     for attention, example, top in zip(maps, batch.examples, classes, strict=True):
         boxes = example.boxes if top in example.labels else ()
@@ -163,7 +179,7 @@ def _picture(
     batch: Decoded,
     pictured: frozenset[str],
 ) -> None:
-    maps = dict(zip(MAPS, (comparison.first, comparison.guided, comparison.mask), strict=True))
+    maps = shown_maps(comparison)
     for row, example in enumerate(batch.examples):
         if example.name in pictured:
             picture = verdicts.pictures.setdefault(example.name, {})

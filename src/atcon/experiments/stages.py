@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atcon import records
 from atcon.attention import logits_of
-from atcon.consistency import ConsistencyLoss
+from atcon.consistency import MATCHINGS, ConsistencyLoss, MaskOptions
 from atcon.data import AUGMENTATIONS, Decoded
 from atcon.errors import InputError
 from atcon.evaluation import f1, mean_average_precision, point, predict
@@ -30,6 +30,7 @@ from atcon.training import (
     every_batch,
     fit,
     generator_of,
+    seed_of,
     supervised_step,
 )
 
@@ -122,8 +123,14 @@ def consistency_stage(bench: Bench, name: str = "consistency") -> StageResult:
     load_weights(bench.network.module, bench.folder.weights("supervised"))
     loss = consistency_loss(bench.config, bench.network.module, bench.layer, control=name)
     step = consistency_step(bench.fabric.setup_module(loss), loss)
-    schedule = every_batch(step, _batches(bench, "consistency", settings.batch_size))
-    return _run_stage(bench, name, schedule, settings)
+    batches = _batches(bench, "consistency", settings.batch_size)
+
+    def with_strengths(epoch: int) -> Iterator[Batch]:
+        if loss.generator is not None:
+            loss.generator.manual_seed(seed_of(bench.config.seed, "strength", epoch))
+        return batches(epoch)
+
+    return _run_stage(bench, name, every_batch(step, with_strengths), settings)
 
 
 def consistency_loss(
@@ -131,12 +138,33 @@ def consistency_loss(
 ) -> ConsistencyLoss:
     """The loss that the configuration asks for; for the control with a uniform mask."""
     settings = config.consistency
+    matching, maps, mask, options = settings.matching, settings.maps, settings.mask, MaskOptions()
+    if control == "uniform":
+        mask = "uniform"
+        if matching is not None and MATCHINGS[matching].by != "mask":  # dimming needs a mask
+            matching, maps = "mask", maps or MATCHINGS[matching].maps
+    else:
+        options = MaskOptions(
+            smooth=settings.mask_smooth,
+            slope=settings.mask_slope,
+            value=settings.mask_value,
+            floor=settings.mask_floor,
+            strength=settings.mask_strength,
+        )
     return ConsistencyLoss(
         model,
         layer,
         preset=settings.preset,
-        mask="uniform" if control == "uniform" else settings.mask,
+        maps=maps,
+        matching=matching,
+        mask=mask,
+        mask_options=options,
+        correlation=settings.correlation,
         detach_mask=settings.detach_mask,
+        squash=settings.squash,
+        target=settings.target,
+        micro_batch=settings.micro_batch,
+        generator=torch.Generator(),
     )
 
 

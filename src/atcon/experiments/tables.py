@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from atcon import records
 from atcon.data import ImageSet
 from atcon.evaluation import predict
@@ -23,7 +25,10 @@ def write_stage_tables(
         said.append([example.name, ";".join(truth), ";".join(chosen), *numbers])
         place = judged.places[row]
         where = ["", ""] if place is None else [f"{place.iou:.6f}", f"{place.epg:.6f}"]
-        agreement = [f"{judged.correlation[row]:.6f}", f"{judged.contrast[row]:.6f}"]
+        agreement = [
+            "" if np.isnan(value) else f"{value:.6f}"
+            for value in (judged.correlation[row], judged.contrast[row])
+        ]
         correct = int(top in example.labels)
         placed.append([example.name, classes[top], correct, *where, *agreement])
     columns = ["name", "labels", "predicted", *classes]

@@ -4,10 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.nn import functional
 
-from atcon.consistency import CORRELATIONS, between_images, pearson
+from atcon.consistency import CORRELATIONS, between_images, cross_correlation, pearson
 
 TABLE = pytest.mark.parametrize("name", CORRELATIONS)
+CENTRED = pytest.mark.parametrize("name", [n for n in CORRELATIONS if n != "cross_correlation"])
+SIZES = pytest.mark.parametrize("size", [(7,), (4, 5), (2, 5, 5)], ids=["signal", "image", "clip"])
 
 
 def maps(count=3, size=(4, 5), seed=0, dtype=torch.float64):
@@ -19,7 +22,7 @@ def constant_like(maps, value=0.3):
     return torch.full_like(maps, value)
 
 
-@pytest.mark.parametrize("size", [(7,), (4, 5), (2, 5, 5)], ids=["signal", "image", "clip"])
+@SIZES
 def test_pearson_equals_scipy(size):
     a, b = maps(6, size), maps(6, size, seed=1)
     expected = [
@@ -77,7 +80,7 @@ def test_each_sample_is_compared_with_its_own_partner(name):
     torch.testing.assert_close(CORRELATIONS[name](a, b), alone)
 
 
-@TABLE
+@CENTRED
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e20, 1e-20])
 def test_a_constant_map_correlates_with_nothing_and_teaches_nothing(name, value, dtype):
@@ -89,7 +92,7 @@ def test_a_constant_map_correlates_with_nothing_and_teaches_nothing(name, value,
     assert not any(gradient.any() for gradient in gradients)
 
 
-@TABLE
+@CENTRED
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rounding_is_no_contrast(name, dtype):
     ripple = maps(size=(9, 9), dtype=dtype).sign() * torch.finfo(dtype).eps
@@ -98,6 +101,16 @@ def test_rounding_is_no_contrast(name, dtype):
     found = CORRELATIONS[name](flat, maps(size=(9, 9), seed=1, dtype=dtype))
     assert not found.any()
     assert not torch.autograd.grad(found.sum(), flat)[0].any()
+
+
+@TABLE
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_map_of_zeros_agrees_with_nothing_and_teaches_nothing(name, dtype):
+    zeros = torch.zeros(3, 4, 5, dtype=dtype, requires_grad=True)
+    other = maps(seed=1, dtype=dtype).requires_grad_()
+    found = CORRELATIONS[name](zeros, other)
+    assert not found.any()
+    assert not any(gradient.any() for gradient in torch.autograd.grad(found.sum(), [zeros, other]))
 
 
 @TABLE
@@ -113,7 +126,7 @@ def test_a_constant_map_does_not_spoil_the_other_samples(name):
     assert gradient[0].any()
 
 
-@TABLE
+@CENTRED
 def test_a_map_of_one_position_has_no_correlation(name):
     one = maps(2, (1, 1)).requires_grad_()
     found = CORRELATIONS[name](one, one)
@@ -126,6 +139,35 @@ def test_first_and_second_derivative_match_finite_differences(name):
     a, b = maps(2).requires_grad_(), maps(2, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(CORRELATIONS[name], (a, b))
     assert torch.autograd.gradgradcheck(CORRELATIONS[name], (a, b))
+
+
+@SIZES
+def test_cross_correlation_is_the_cosine(size):
+    a, b = maps(6, size) + 0.5, maps(6, size, seed=1)
+    expected = functional.cosine_similarity(a.flatten(1), b.flatten(1))
+    torch.testing.assert_close(cross_correlation(a, b), expected, rtol=0, atol=1e-14)
+
+
+def test_cross_correlation_is_not_centred():
+    a, b = maps(), maps(seed=1)
+    torch.testing.assert_close(cross_correlation(5 * a, b / 3), cross_correlation(a, b))
+    torch.testing.assert_close(cross_correlation(-a, b), -cross_correlation(a, b))
+    centred = [x - x.mean(dim=(1, 2), keepdim=True) for x in (a, b)]
+    torch.testing.assert_close(cross_correlation(*centred), pearson(a, b))
+    flat = constant_like(a)
+    torch.testing.assert_close(cross_correlation(flat, 2 * flat), torch.ones(3).double())
+    assert (cross_correlation(a + 100, b + 100) > 0.99).all()
+
+
+@TABLE
+@pytest.mark.parametrize("scale", [1e-18, 1e-10, 1e10, 1e18, 1e30])
+def test_extreme_scales_change_nothing_in_single_precision(name, scale):
+    a = maps(dtype=torch.float32).requires_grad_()
+    b = maps(seed=1, dtype=torch.float32)
+    found, expected = CORRELATIONS[name](a * scale, b * scale), CORRELATIONS[name](a, b)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    slopes = [torch.autograd.grad(value.sum(), a)[0] for value in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4)
 
 
 def test_maps_of_different_images_are_compared_pair_by_pair():

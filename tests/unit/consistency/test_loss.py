@@ -35,7 +35,7 @@ def test_is_minus_the_mean_correlation_of_the_two_maps(built, preset):
     assert value.shape == ()
     torch.testing.assert_close(value.detach(), -loss.details.correlation.mean())
     assert torch.equal(loss.details.correlation, seen.correlation)
-    assert torch.equal(seen.mask, loss.mask(seen.guided))
+    assert torch.equal(seen.mask, loss.mask(seen.maps["guided_backprop"]))
     assert -1 - 1e-12 <= value.item() <= 1 + 1e-12
 
 
@@ -47,7 +47,7 @@ def test_compares_the_maps_of_the_image_and_of_the_masked_image_for_one_class():
     assert torch.equal(seen.classes, top)
     torch.testing.assert_close(seen.logits, model(images))
     torch.testing.assert_close(seen.first, grad_cam(model, images, top))
-    torch.testing.assert_close(seen.guided, guided_backprop(model, images, top))
+    torch.testing.assert_close(seen.maps["guided_backprop"], guided_backprop(model, images, top))
     torch.testing.assert_close(seen.second, grad_cam(model, masked, top))
     torch.testing.assert_close(seen.correlation, pearson(seen.first, seen.second))
 
@@ -102,6 +102,9 @@ def test_masks_and_correlations_may_be_functions():
         ({"preset": "refrence"}, "reference"),
         ({"mask": "devation"}, "deviation"),
         ({"correlation": "person"}, "pearson"),
+        ({"correlation": "sim"}, "ssim"),
+        ({"matching": "upsampel"}, "upsample"),
+        ({"maps": ("grad_cam", "guided_backprob")}, "guided_backprop"),
     ],
 )
 def test_an_unknown_name_gives_the_nearest(choice, nearest):
@@ -238,9 +241,9 @@ def test_a_map_of_one_position_has_no_correlation(mask):
     assert assert_finite(loss, torch.randn(2, 3, 8, 8)) == 0
 
 
-def test_a_network_without_relus_is_an_input_error():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), Head(4))
-    with pytest.raises(InputError, match="no ReLU"):
+def test_a_network_without_activations_is_an_input_error():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity(), Head(4))
+    with pytest.raises(InputError, match="Guided Backpropagation"):
         ConsistencyLoss(model)(torch.randn(2, 3, 8, 8))
 
 
