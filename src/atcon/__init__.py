@@ -11,12 +11,15 @@ from atcon.errors import AtconError, BadImageError, InputError
 if TYPE_CHECKING:
     from atcon.attention import explain, find_layer, grad_cam, guided_backprop
     from atcon.consistency import ConsistencyDetails, ConsistencyLoss
+    from atcon.inspection import Check, check
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Check": "atcon.inspection",
     "ConsistencyDetails": "atcon.consistency",
     "ConsistencyLoss": "atcon.consistency",
+    "check": "atcon.inspection",
     "explain": "atcon.attention",
     "find_layer": "atcon.attention",
     "grad_cam": "atcon.attention",
@@ -26,10 +29,12 @@ _HOMES = {
 __all__ = [
     "AtconError",
     "BadImageError",
+    "Check",
     "ConsistencyDetails",
     "ConsistencyLoss",
     "InputError",
     "__version__",
+    "check",
     "explain",
     "find_layer",
     "grad_cam",

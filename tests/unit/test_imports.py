@@ -22,10 +22,11 @@ MAY_IMPORT = {
     "evaluation": _MODEL,
     "attention": _MODEL,
     "consistency": _MODEL | {"attention"},
+    "inspection": _METHOD,
     "training": _METHOD,
     "experiments": _METHOD | _PARTS | {"training"},
     "report": {"errors", "records"},
-    "cli": _METHOD | _PARTS | {"training", "experiments", "report"},
+    "cli": _METHOD | _PARTS | {"inspection", "training", "experiments", "report"},
 }
 """What each part may import besides itself and the version in `atcon`; the table of the page."""
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from atcon import __version__
-from atcon.cli import attend, configs, demo, evaluate, repeat, report, run
+from atcon.cli import attend, check, configs, demo, evaluate, repeat, report, run
 
 app = typer.Typer(
     name="atcon",
@@ -37,6 +37,7 @@ app.command("run")(run.run)
 app.command("repeat")(repeat.repeat)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attend")(attend.attend)
+app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("list")(configs.list_configs)
 app.command("show")(configs.show)
