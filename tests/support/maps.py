@@ -37,7 +37,7 @@ def has_option(name: str, option: str) -> bool:
     return option in inspect.signature(ATTENTION[name].of).parameters
 
 
-MAPS = list(ATTENTION)
+MAPS = [name for name in ATTENTION if ATTENTION[name].resolution != "tokens"]
 """The maps that explain convolutional networks."""
 
 DIFFERENTIABLE = [name for name in MAPS if ATTENTION[name].differentiable]

@@ -18,7 +18,8 @@ class Attended(NamedTuple):
 
     Attributes:
         result: What the replaced function returns.
-        weights: `[batch, head, query, key]`, a part of the graph; None: not to be had.
+        weights: `[batch, head, query, key]`, or as the caller has it without heads; a part of the
+            graph. None: not to be had.
     """
 
     result: Any
@@ -50,7 +51,7 @@ def _scaled_dot_product(
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     weights = _softmax(scores, attn_mask).to(value.dtype)
-    return Attended(weights @ value, weights if weights.ndim == 4 else None)
+    return Attended(weights @ value, weights)
 
 
 def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -131,8 +132,8 @@ def _plain_softmax(function: Any) -> Callable[..., Attended]:
     def call(x: Tensor, *args: Any, **kwargs: Any) -> Attended:
         result = function(x, *args, **kwargs)
         dim = kwargs.get("dim", args[0] if args else None)
-        square = result.ndim == 4 and result.shape[-1] == result.shape[-2]
-        return Attended(result, result if square and dim in (-1, 3) else None)
+        square = result.ndim > 2 and result.shape[-1] == result.shape[-2]
+        return Attended(result, result if square and dim in (-1, result.ndim - 1) else None)
 
     return call
 

@@ -14,7 +14,7 @@ from atcon.attention.trace import Trace, in_single_precision, trace, without_aut
 from atcon.errors import InputError
 from atcon.types import Classes, Images, LayerMaps, Maps, Target
 
-Resolution = Literal["layer", "input"]
+Resolution = Literal["layer", "input", "tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Attention:
         of: `(run, classes, *, create_graph, **options) -> maps`: the map of a traced pass.
         title: Its name in print.
         source: Where it is defined.
-        resolution: Whether it has the target layer's cells or the input's pixels.
+        resolution: Whether it has the target layer's cells, the input's pixels, or the cells of a
+            transformer's tokens.
         differentiable: Whether it can be differentiated with respect to the weights.
         signed: Whether its values have a sign, so that 0 means no evidence.
         guided: Whether it needs activations that the guided rule reaches.
@@ -70,9 +71,9 @@ class Attention:
     def _layers(
         self, model: nn.Module, images: Images, layers: Sequence[str | nn.Module | None]
     ) -> list[nn.Module]:
-        if self.resolution == "input":
+        if self.resolution != "layer":
             if any(layer is not None for layer in layers):
-                raise InputError(f"{self.title} explains the input: it takes no layer")
+                raise InputError(f"{self.title} explains the {self.resolution}: it takes no layer")
             return []
         return [resolve_layer(model, layer, images)[1] for layer in layers]
 

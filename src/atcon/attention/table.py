@@ -10,6 +10,7 @@ from atcon.attention.layer_cam import layer_cam
 from atcon.attention.method import Attention
 from atcon.attention.occlusion import occlusion
 from atcon.attention.rise import rise
+from atcon.attention.rollout import attention_rollout, gradient_rollout
 from atcon.attention.smooth_grad import smooth_grad
 
 ATTENTION: dict[str, Attention] = {
@@ -22,6 +23,8 @@ ATTENTION: dict[str, Attention] = {
     "smooth_grad": smooth_grad,
     "layer_cam": layer_cam,
     "hires_cam": hires_cam,
+    "attention_rollout": attention_rollout,
+    "gradient_rollout": gradient_rollout,
     "rise": rise,
     "occlusion": occlusion,
 }
