@@ -57,6 +57,7 @@ class Activation(NamedTuple):
     from_result: bool = False
 
 
+Number = float | int
 Reader = Callable[..., ClippedReLU | PReLU | Activation | None]
 
 
@@ -104,13 +105,13 @@ def _relu6(x: Tensor, inplace: bool = False) -> ClippedReLU:
 
 
 def _hardtanh(
-    x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    x: Tensor, min_val: Number = -1.0, max_val: Number = 1.0, inplace: bool = False
 ) -> ClippedReLU | None:
     kind = "relu6" if max_val == 6 else "hardtanh"  # nn.ReLU6 calls hardtanh
     return ClippedReLU(kind, x, inplace, float(max_val)) if min_val == 0 else None
 
 
-def _leaky_relu(x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Activation:
+def _leaky_relu(x: Tensor, negative_slope: Number = 0.01, inplace: bool = False) -> Activation:
     def slope(grad: Tensor, kept: Tensor) -> Tensor:
         found: Tensor = _aten.leaky_relu_backward(grad, kept.detach(), negative_slope, inplace)
         return found
@@ -122,12 +123,14 @@ def _leaky_relu(x: Tensor, negative_slope: float = 0.01, inplace: bool = False) 
 
 def _rrelu(
     x: Tensor,
-    lower: float = 1 / 8,
-    upper: float = 1 / 3,
+    lower: Number = 1 / 8,
+    upper: Number = 1 / 3,
     training: bool = False,
     inplace: bool = False,
 ) -> Activation | None:
-    return None if training else _leaky_relu(x, (lower + upper) / 2, inplace)
+    if training:
+        return None
+    return _leaky_relu(x, (lower + upper) / 2, inplace)._replace(kind="rrelu")
 
 
 def _prelu(x: Tensor, weight: Tensor) -> PReLU:
@@ -136,9 +139,9 @@ def _prelu(x: Tensor, weight: Tensor) -> PReLU:
 
 def _scaled_elu(
     x: Tensor,
-    alpha: float = 1.0,
-    scale: float = 1.0,
-    input_scale: float = 1.0,
+    alpha: Number = 1.0,
+    scale: Number = 1.0,
+    input_scale: Number = 1.0,
     inplace: bool = False,
     kind: str = "elu",
 ) -> Activation:
@@ -151,11 +154,11 @@ def _scaled_elu(
     return Activation(kind, x, inplace, value, slope, from_result=inplace)
 
 
-def _elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Activation:
+def _elu(x: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Activation:
     return _scaled_elu(x, alpha, inplace=inplace)
 
 
-def _celu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Activation:
+def _celu(x: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Activation:
     return _scaled_elu(x, alpha, 1.0, 1 / alpha, inplace, "celu")
 
 
@@ -189,7 +192,7 @@ def _gelu(x: Tensor, *, approximate: str = "none", inplace: bool = False) -> Act
     return Activation("gelu", x, inplace, value, slope)
 
 
-def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Activation:
+def _softplus(x: Tensor, beta: Number = 1.0, threshold: Number = 20.0) -> Activation:
     def slope(grad: Tensor, kept: Tensor) -> Tensor:
         found: Tensor = _aten.softplus_backward(grad, kept, beta, threshold)
         return found
@@ -217,10 +220,13 @@ _ROWS: dict[Reader, tuple[list[Any], list[Any]]] = {
 }
 """Readers with the functions and the in-place functions that they read."""
 
+KINDS = tuple(reader.__name__.lstrip("_") for reader in _ROWS)
+"""The names of the activations that the rule can reach."""
+
 
 def _operators() -> dict[Any, Reader]:
     """Give the operators that exported graphs call."""
-    readers = {reader.__name__.lstrip("_"): reader for reader in _ROWS}
+    readers = dict(zip(KINDS, _ROWS, strict=True))
     readers["elu"] = _scaled_elu
     table: dict[Any, Reader] = {}
     for name, reader in readers.items():

@@ -148,7 +148,7 @@ class _LearnedSlope(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         grad = grads[0].relu() if ctx.rule.active else grads[0]
-        by_x, by_weight = torch.ops.aten._prelu_kernel_backward(x, weight, grad)  # noqa: SLF001
+        by_x, by_weight = torch.ops.aten._prelu_kernel_backward(grad, x, weight)  # noqa: SLF001
         return by_x, None if ctx.rule.mapping else by_weight.sum_to_size(weight.shape), None
 
 

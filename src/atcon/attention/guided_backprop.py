@@ -2,14 +2,16 @@
 
 from torch import nn
 
+from atcon.attention.coverage import refuse_unguided
 from atcon.attention.method import Attention
 from atcon.attention.trace import Trace, in_single_precision, trace
-from atcon.errors import InputError
 from atcon.types import Classes, Images, Maps
 
 
 def guided_backprop_of(run: Trace, classes: Classes, *, create_graph: bool = False) -> Maps:
-    """Give the gradient of the class score at the input, where ReLUs pass positive gradients only.
+    """Give the gradient of the class score at the input; activations pass positive gradients only.
+
+    A ReLU passes g 1[x > 0] 1[g > 0] of a gradient g (Eq. 5), any activation act'(x) max(g, 0).
 
     Args:
         run: A forward pass of a network whose activations can be guided.
@@ -21,14 +23,10 @@ def guided_backprop_of(run: Trace, classes: Classes, *, create_graph: bool = Fal
         units of the logit per unit of input.
 
     Raises:
-        InputError: No activation could be guided; a plain gradient is never returned in its place.
+        InputError: No activation could be guided, or scripted parts hide theirs; a plain gradient
+            is never returned in its place.
     """
-    if run.rule.guided == 0:
-        raise InputError(
-            "Guided Backpropagation found no ReLU or ReLU6 to guide: the result would be the plain "
-            "gradient. Networks with other activations, or compiled or scripted ones, need "
-            "another map"
-        )
+    refuse_unguided(run)
     (gradient,) = run.gradients(classes, [run.images], create_graph=create_graph, guided=True)
     return in_single_precision(gradient).abs().sum(dim=1)
 
