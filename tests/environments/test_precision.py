@@ -50,9 +50,7 @@ def test_the_correlation_is_float32_and_gradients_are_near_the_exact_ones(preset
     assert abs(float(value.detach()) - float(expected[0])) < 20 * unit
     found = gradients(network)
     assert found.keys() == expected[1].keys()
-    if (
-        preset == "paper"
-    ):  # its mask is a step: weights that differ by 1e-4 move its gradient by 10 %
+    if preset == "paper":  # its mask is a step: 1e-4 in the weights move the gradient by 10 %
         return
     joined = [torch.cat([g[name].flatten() for name in found]) for g in (found, expected[1])]
     assert float((joined[0] - joined[1]).norm() / joined[1].norm()) < 60 * unit

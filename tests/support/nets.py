@@ -46,7 +46,7 @@ def stages(dtype: torch.dtype = torch.float64, seed: int = 5, **options: object)
                 module.running_var.uniform_(0.5, 1.5)
                 module.weight.data.uniform_(0.5, 1.5)
                 module.bias.data.normal_(0, 0.2)
-    return model.to(dtype)
+    return model.to(dtype).eval()
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from atcon.attention.wrapped import refuse_parallel
+from atcon.errors import InputError
 
 _of_the_batch: ContextVar[bool] = ContextVar("batch_statistics", default=False)
 
@@ -114,7 +115,14 @@ def _uncompiled() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and loading it takes seconds
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    try:
+        eager = torch.compiler.set_stance("force_eager")
+    except RuntimeError as error:
+        raise InputError(
+            "a map or loss was called inside a compiled function: compile the network, not what "
+            "computes the loss, or mark that with torch.compiler.disable"
+        ) from error
+    with eager:
         yield
 
 
