@@ -1,7 +1,5 @@
 """Grad-CAM (Selvaraju et al., 2017), Eq. 3 of the paper."""
 
-from typing import Literal
-
 import torch
 
 from atcon.attention.method import Attention
@@ -16,7 +14,7 @@ def grad_cam_of(
     *,
     create_graph: bool = False,
     relu: bool = False,
-    pool: Literal["all", "frame"] = "all",
+    pool: str = "all",
 ) -> LayerMaps:
     """Weight the layer's feature maps by the mean gradient of the class score: A = sum_k a_k f_k.
 
@@ -25,8 +23,8 @@ def grad_cam_of(
         classes: The class to explain, one for each image.
         create_graph: Whether the map can be differentiated with respect to the weights.
         relu: Keep positive evidence only, as other libraries do; Eq. 3 has no ReLU.
-        pool: Over what the gradient of a clip is averaged: space and time (Eq. 3 as written) or
-            the space of each frame (the reference code).
+        pool: Over what the gradient of a clip is averaged: "all", space and time (Eq. 3 as
+            written), or "frame", the space of each frame (the reference code).
 
     Returns:
         One signed map per image at the layer's resolution, in units of the logit.

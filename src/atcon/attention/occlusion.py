@@ -6,7 +6,6 @@ Zeiler and Fergus (2014) hide it by a constant, Fong and Vedaldi (2017) also by 
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from atcon.attention.method import Attention
 from atcon.attention.noise import normal, source_of
 from atcon.attention.perturbation import (
     PER_PASS,
-    Score,
     chunk_length,
     class_scores,
     masked_scores,
@@ -25,8 +23,6 @@ from atcon.attention.trace import Trace, in_single_precision
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Maps
 
-Fill = Literal["constant", "noise", "blur"]
-
 
 def occlusion_of(  # noqa: PLR0913  a map's options are arguments
     run: Trace,
@@ -35,10 +31,10 @@ def occlusion_of(  # noqa: PLR0913  a map's options are arguments
     create_graph: bool = False,  # noqa: ARG001  refused by the table entry
     window: int | tuple[int, ...] | None = None,
     stride: int | tuple[int, ...] | None = None,
-    fill: Fill = "constant",
+    fill: str = "constant",
     value: float = 0.0,
     blur: float = 0.05,
-    score: Score = "logit",
+    score: str = "logit",
     batch: int = PER_PASS,
     generator: torch.Generator | None = None,
 ) -> Maps:
@@ -105,7 +101,7 @@ def _masks(images: Images, windows: list[int], strides: list[int], length: int) 
 
 
 def _filling(
-    images: Images, fill: Fill, value: float, blur: float, generator: torch.Generator | None
+    images: Images, fill: str, value: float, blur: float, generator: torch.Generator | None
 ) -> Images:
     if fill == "constant":
         return torch.full_like(images, value)

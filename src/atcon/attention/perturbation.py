@@ -1,7 +1,6 @@
 """Score many perturbed copies of the images: what RISE and occlusion have in common."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from atcon.attention.trace import Trace, in_single_precision
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Logits
 
-Score = Literal["logit", "softmax", "sigmoid"]
 PER_PASS = 32
 """Perturbed images in one forward pass."""
 
@@ -22,7 +20,7 @@ def masked_scores(
     masks: Iterator[Tensor],
     filling: Images | None = None,
     *,
-    score: Score = "logit",
+    score: str = "logit",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Blend the images with a filling and score them, one chunk of masks in each forward pass.
 
@@ -31,7 +29,7 @@ def masked_scores(
         classes: The class to score, one for each image, or class weights.
         masks: Chunks `[mask, *grid]`; 1 keeps a pixel, 0 replaces it.
         filling: What replaces a pixel, as the images; None for 0, the mean colour.
-        score: What of the class is taken.
+        score: "logit", "softmax" or "sigmoid": what of the class is taken.
 
     Yields:
         Each chunk of masks and its scores `[mask, batch]`.
@@ -48,7 +46,7 @@ def masked_scores(
             yield chunk, class_scores(logits, repeated, score).view(len(chunk), len(images))
 
 
-def class_scores(logits: Logits, classes: Classes, score: Score) -> Tensor:
+def class_scores(logits: Logits, classes: Classes, score: str) -> Tensor:
     """Give the logit or probability of what was chosen, in float32 at least.
 
     Raises:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from atcon.attention.method import Attention
 from atcon.attention.noise import source_of, uniform
-from atcon.attention.perturbation import PER_PASS, Score, chunk_length, masked_scores, per_axis
+from atcon.attention.perturbation import PER_PASS, chunk_length, masked_scores, per_axis
 from atcon.attention.trace import Trace, in_single_precision
 from atcon.errors import InputError
 from atcon.types import Classes, Maps
@@ -30,7 +30,7 @@ def rise_of(
     masks: int = 500,
     cells: int | tuple[int, ...] = 7,
     keep: float = 0.5,
-    score: Score = "softmax",
+    score: str = "softmax",
     batch: int = PER_PASS,
     generator: torch.Generator | None = None,
 ) -> Maps:
