@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -14,58 +15,53 @@ from atcon.inspection.memory import Cost, cost_of
 from atcon.inspection.subject import Subject
 
 _AFFORDABLE = 1.3
-"""Peak memory, in supervised steps, that a step in micro-batches should stay below."""
-
-_WAYS = {"mask detached (default)": True, "through the mask": False}
-
-_WORTH_IT = 0.9
-"""Micro-batches that save less than a tenth are not worth a word."""
+"""Peak memory, in supervised steps, above which micro-batches are worth a word."""
 
 
 def cost(subject: Subject) -> Iterator[Finding]:
-    """Measure seconds and peak memory of a step; estimate its memory in micro-batches."""
+    """Measure seconds and peak memory of a step: supervised, and of the loss in its ways."""
     if not subject.trainable:
         return
-    supervised = _measure(subject, partial(_supervised, subject))
-    measured = {"supervised": supervised}
-    for name, detach in _WAYS.items():
-        if subject.trains(detach_mask=detach):
-            measured[name] = _measure(subject, partial(_loss, subject, detach_mask=detach))
-    losses = [
-        f"loss, {name}: {_times(taken, supervised)}"
-        for name, taken in measured.items()
-        if taken is not supervised
-    ]
-    yield ok(
-        f"batch of {len(subject.images)}, supervised step: {supervised.seconds:.3g} s, "
-        f"{_mib(supervised.peak)} beyond the weights; {'; '.join(losses)}",
-        batch=len(subject.images),
-        seconds={name: taken.seconds for name, taken in measured.items()},
-        peak_bytes={name: taken.peak for name, taken in measured.items()},
-    )
-    yield from _micro_batches(subject, max(measured.values(), key=lambda c: c.peak), supervised)
-
-
-def _micro_batches(subject: Subject, loss: Cost, supervised: Cost) -> Iterator[Finding]:
-    """Estimate: gradients of the weights stay, the rest is in proportion to the images."""
     count = len(subject.images)
-    weights = sum(p.numel() * p.element_size() for p in subject.trainable.values())
-    each = max(loss.peak - weights, 0) / count
-    limit = _AFFORDABLE * supervised.peak
-    fitting = [size for size in range(1, count) if 2 * weights + size * each <= limit]
-    size = max(fitting, default=1)
-    peak = round(2 * weights + size * each)
-    if loss.peak <= limit or peak > _WORTH_IT * loss.peak:
-        return
-    yield note(
-        f"the loss needs {loss.peak / supervised.peak:.1f} times the memory of a supervised step; "
-        f"in micro-batches of {size} about {_mib(peak)}, {peak / supervised.peak:.1f} times "
-        "(estimate)",
-        f"if memory is short: for part in images.split({size}): "
-        "(consistency(part) * len(part) / len(images)).backward(), then one optimizer.step()",
-        micro_batch=size,
-        peak_bytes=peak,
+    supervised = _measure(subject, partial(_supervised, subject))
+    losses = {
+        name: _measure(subject, partial(_loss, subject, **options))
+        for name, options in _ways(count).items()
+        if subject.trains(detach_mask=options["detach_mask"])
+    }
+    measured = {"supervised": supervised, **losses}
+    lines = [f"; {name}: {_times(taken, supervised)}" for name, taken in losses.items()]
+    what = (
+        f"batch of {count}, supervised step: {supervised.seconds:.3g} s and "
+        f"{_mib(supervised.peak)} beyond the weights{''.join(lines)}"
     )
+    values = {
+        "batch": count,
+        "seconds": {name: taken.seconds for name, taken in measured.items()},
+        "peak_bytes": {name: taken.peak for name, taken in measured.items()},
+    }
+    if _micro_batches_pay(losses, supervised):
+        fix = "if memory is short: ConsistencyLoss(model, micro_batch=...) gives the same loss"
+        yield note(what, fix, **values)
+    else:
+        yield ok(what, **values)
+
+
+def _ways(count: int) -> dict[str, dict[str, Any]]:
+    """The ways to take the loss: the default, the dearest, and the one that saves memory."""
+    size = max(count // 4, 1)
+    ways: dict[str, dict[str, Any]] = {
+        "mask detached (default)": {"detach_mask": True},
+        "through the mask": {"detach_mask": False},
+        f"through the mask, micro_batch={size}": {"detach_mask": False, "micro_batch": size},
+    }
+    return ways if count > 1 else dict(list(ways.items())[:2])
+
+
+def _micro_batches_pay(losses: dict[str, Cost], supervised: Cost) -> bool:
+    """Whether the loss takes much memory, of which micro-batches save a tenth at least."""
+    peaks = [taken.peak for taken in losses.values()]
+    return len(peaks) == 3 and peaks[1] > max(_AFFORDABLE * supervised.peak, peaks[2] / 0.9)
 
 
 def _supervised(subject: Subject) -> None:
@@ -76,11 +72,10 @@ def _supervised(subject: Subject) -> None:
         torch.autograd.grad(loss, list(subject.trainable.values()), allow_unused=True)
 
 
-def _loss(subject: Subject, *, detach_mask: bool) -> None:
-    consistency = ConsistencyLoss(subject.model, subject.layer[0], detach_mask=detach_mask)
-    torch.autograd.grad(
-        consistency(subject.images), list(subject.trainable.values()), allow_unused=True
-    )
+def _loss(subject: Subject, **options: Any) -> None:
+    consistency = ConsistencyLoss(subject.model, subject.layer[0], **options)
+    weights = list(subject.trainable.values())
+    torch.autograd.grad(consistency(subject.images), weights, allow_unused=True)
 
 
 def _measure(subject: Subject, call: Callable[[], None]) -> Cost:

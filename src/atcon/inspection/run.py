@@ -53,11 +53,11 @@ def check(
         InputError: `images` is no batch of images.
     """
     _require_batch(images)
-    subject = Subject(model, images, layer)
     seen: list[Exception] = []
     findings: list[Finding] = []
     skipped: list[str] = []
     with with_gradients():
+        subject = Subject(model, images, layer)
         for name in CHECKS:
             if name == "cost" and not cost:
                 continue

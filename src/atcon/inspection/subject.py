@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from atcon.attention import Trace, logits_of, resolve_layer, trace
-from atcon.attention.borrow import borrowed
+from atcon.attention.borrow import borrowed, recordable
 from atcon.attention.tokens import Cells, map_layout, unpacked
 from atcon.attention.wrapped import named_layers
 from atcon.consistency import PRESETS, Comparison, ConsistencyLoss
@@ -106,7 +106,7 @@ class Subject:
     def __init__(self, given: nn.Module, images: Images, layer: str | nn.Module | None) -> None:
         self.given = given
         self.model = unwrapped(given)
-        self.images = images.detach()
+        self.images = recordable(images).detach()
         self.two = two_of(self.images)
         self.wanted = layer
         self.known: dict[str, tuple[Any, Exception | None]] = {}
