@@ -3,15 +3,16 @@ import torch
 from tiny import NETWORKS, network, pictures
 
 from atcon.attention import resolve_layer
-from atcon.consistency import CORRELATIONS, MASKS, compare
+from atcon.consistency import MASKS, Preset, compare, method_of
 
 STEP = 1e-6
 TABLE_NETWORKS = [name for name in NETWORKS if name != "edits"]
 
 
-def objective(model, layer, images, classes, mask, **options):
+def objective(model, layer, images, classes, mask, *, create_graph=False, **choices):
     """Minus the correlations, weighted unequally so that no sample can hide behind another."""
-    result = compare(model, images, layer, mask, target=classes, **options)
+    method = method_of(Preset(mask, **choices))
+    result = compare(model, images, {"": layer}, method, target=classes, create_graph=create_graph)
     weights = torch.tensor([0.7, -1.3], dtype=images.dtype)
     return -(weights * result.correlation).sum(), result.mask
 
@@ -29,7 +30,6 @@ def directions(parameter, make, entries):
 def assert_gradient(model, images, mask, *, entries=0, detach_mask=False, **options):
     _, layer = resolve_layer(model, None, images)
     classes = torch.tensor([1, 2])
-    options = {"correlation": CORRELATIONS["pearson"], **options}
     place = (model, layer, images, classes)
     loss, p = objective(*place, mask, detach_mask=detach_mask, create_graph=True, **options)
     named = dict(model.named_parameters())

@@ -194,7 +194,7 @@ class ConsistencyLoss(nn.Module):
     def _layers(self, images: Tensor, also: Sequence[str]) -> dict[str, nn.Module]:
         """Find the layers that the maps need; each is kept by name once it is found."""
         used = [attention for _, attention in self.method.maps] + [*map(attention_named, also)]
-        if all(attention.resolution == "input" for attention in used):
+        if all(attention.resolution != "layer" for attention in used):
             return {}
         if self._layer is None or isinstance(self._layer, str | nn.Module):
             wanted: Sequence[str | nn.Module | None] = [self._layer]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -11,6 +12,7 @@ from atcon.consistency.windows import blurred
 from atcon.errors import InputError
 from atcon.types import LayerMaps, Maps
 
+_Common = Float[Tensor, "batch *common"]
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _POOLS: dict[tuple[str, int], Callable[[Tensor, Any], Tensor]] = {
     ("max", 1): functional.adaptive_max_pool1d,
@@ -50,7 +52,7 @@ class Matching:
         if self.smooth < 0:
             raise InputError(f"smooth must be 0 or larger, but it is {self.smooth}")
 
-    def match(self, first: Maps, second: LayerMaps) -> tuple[Maps, Maps]:
+    def match(self, first: Maps, second: LayerMaps) -> tuple[_Common, _Common]:
         """Bring two maps to one resolution, by "upsample" or "pool"."""
         sizes = list(zip(first.shape[1:], second.shape[1:], strict=True))
         if self.by == "upsample":
