@@ -112,12 +112,11 @@ def _hardtanh(
 
 
 def _leaky_relu(x: Tensor, negative_slope: Number = 0.01, inplace: bool = False) -> Activation:
-    def slope(grad: Tensor, kept: Tensor) -> Tensor:
-        found: Tensor = _aten.leaky_relu_backward(grad, kept.detach(), negative_slope, inplace)
-        return found
-
     function = _aten.leaky_relu_ if inplace else _aten.leaky_relu
     value = partial(function, negative_slope=negative_slope)
+    slope = partial(
+        _aten.leaky_relu_backward, negative_slope=negative_slope, self_is_result=inplace
+    )
     return Activation("leaky_relu", x, inplace, value, slope, from_result=inplace)
 
 
@@ -137,6 +136,13 @@ def _prelu(x: Tensor, weight: Tensor) -> PReLU:
     return PReLU("prelu", x, weight)
 
 
+def _elu_slope(
+    grad: Tensor, kept: Tensor, scales: tuple[Number, Number, Number], from_result: bool
+) -> Tensor:
+    found: Tensor = _aten.elu_backward(grad, *scales, from_result, kept)
+    return found
+
+
 def _scaled_elu(
     x: Tensor,
     alpha: Number = 1.0,
@@ -145,12 +151,10 @@ def _scaled_elu(
     inplace: bool = False,
     kind: str = "elu",
 ) -> Activation:
-    def slope(grad: Tensor, kept: Tensor) -> Tensor:
-        found: Tensor = _aten.elu_backward(grad, alpha, scale, input_scale, inplace, kept)
-        return found
-
+    scales = (alpha, scale, input_scale)
     function = _aten.elu_ if inplace else _aten.elu
     value = partial(function, alpha=alpha, scale=scale, input_scale=input_scale)
+    slope = partial(_elu_slope, scales=scales, from_result=inplace)
     return Activation(kind, x, inplace, value, slope, from_result=inplace)
 
 
@@ -166,20 +170,22 @@ def _selu(x: Tensor, inplace: bool = False) -> Activation:
     return _scaled_elu(x, _SELU_ALPHA, _SELU_SCALE, 1.0, inplace, "selu")
 
 
-def _silu(x: Tensor, inplace: bool = False) -> Activation:
-    def slope(grad: Tensor, kept: Tensor) -> Tensor:
-        found: Tensor = _Slope.apply(grad, kept, _aten.silu_backward, _silu_bend)
-        return found
+def _silu_slope(grad: Tensor, x: Tensor) -> Tensor:
+    found: Tensor = _Slope.apply(grad, x, _aten.silu_backward, _silu_bend)
+    return found
 
-    return Activation("silu", x, inplace, _aten.silu, slope)
+
+def _mish_slope(grad: Tensor, x: Tensor) -> Tensor:
+    found: Tensor = _Slope.apply(grad, x, _aten.mish_backward, _mish_bend)
+    return found
+
+
+def _silu(x: Tensor, inplace: bool = False) -> Activation:
+    return Activation("silu", x, inplace, _aten.silu, _silu_slope)
 
 
 def _mish(x: Tensor, inplace: bool = False) -> Activation:
-    def slope(grad: Tensor, kept: Tensor) -> Tensor:
-        found: Tensor = _Slope.apply(grad, kept, _aten.mish_backward, _mish_bend)
-        return found
-
-    return Activation("mish", x, inplace, _aten.mish, slope)
+    return Activation("mish", x, inplace, _aten.mish, _mish_slope)
 
 
 def _hardswish(x: Tensor, inplace: bool = False) -> Activation:
@@ -193,13 +199,9 @@ def _gelu(x: Tensor, *, approximate: str = "none", inplace: bool = False) -> Act
 
 
 def _softplus(x: Tensor, beta: Number = 1.0, threshold: Number = 20.0) -> Activation:
-    def slope(grad: Tensor, kept: Tensor) -> Tensor:
-        found: Tensor = _aten.softplus_backward(grad, kept, beta, threshold)
-        return found
-
-    return Activation(
-        "softplus", x, False, partial(_aten.softplus, beta=beta, threshold=threshold), slope
-    )
+    value = partial(_aten.softplus, beta=beta, threshold=threshold)
+    slope = partial(_aten.softplus_backward, beta=beta, threshold=threshold)
+    return Activation("softplus", x, False, value, slope)
 
 
 _ROWS: dict[Reader, tuple[list[Any], list[Any]]] = {
@@ -257,7 +259,7 @@ _SQUASHES = {
     torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_, functional.tanh,
     torch.erf, Tensor.erf, functional.hardsigmoid, functional.logsigmoid, functional.glu,
     functional.softsign, functional.tanhshrink, functional.hardshrink, functional.softshrink,
-    functional.threshold, functional.threshold_,
+    functional.threshold, torch.threshold_,
 }  # fmt: skip
 _CLAMPS = {
     torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, Tensor.clip,
