@@ -73,7 +73,10 @@ def _global_attention(run: Trace) -> tuple[list[Tensor], Layout]:
             f"{name} showed no attention weights: roll-out explains transformers whose attention "
             "is PyTorch's or an explicit softmax; take grad_cam for other networks"
         )
-    blocks = [in_single_precision(_with_heads(block)) for block in run.attentions]
+    blocks = [
+        in_single_precision(_with_heads(block).to(_wider(block, run.images)))
+        for block in run.attentions
+    ]
     tokens = reached = blocks[0].shape[-1]
     for block in blocks:
         if block.ndim != 4 or len(block) != batch or block.shape[3] != reached:
@@ -85,6 +88,11 @@ def _global_attention(run: Trace) -> tuple[list[Tensor], Layout]:
         reached = block.shape[2]
     output = torch.empty(batch, tokens, 1, device="meta")
     return blocks, map_layout(output, run.images, None, run.grids)
+
+
+def _wider(block: Tensor, images: Tensor) -> torch.dtype:
+    """A model may normalise in another type than its own."""
+    return torch.promote_types(block.dtype, images.dtype)
 
 
 def _with_heads(weights: Tensor) -> Tensor:

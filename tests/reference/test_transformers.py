@@ -1,0 +1,108 @@
+"""Grad-CAM and the loss on transformers and clips, against hooks and finite differences."""
+
+import pytest
+import torch
+import torchvision
+from tiny import CLASSES, pictures
+from tiny_transformers import shaken, transformer
+
+from atcon.attention import find_layer, grad_cam
+from atcon.consistency import ConsistencyLoss
+
+VIDEO = torchvision.models.video
+
+
+def cam_by_hooks(model, layer, images, classes, arrange):
+    """Grad-CAM of what a plain hook sees, arranged as `[batch, channel, *cells]` by hand."""
+    kept = []
+    hook = layer.register_forward_hook(lambda _m, _i, out: kept.append(out))
+    logits = model(images)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), kept[0])
+    features, gradients = arrange(kept[0].detach()), arrange(gradient)
+    axes = tuple(range(2, features.ndim))
+    return (features * gradients.mean(dim=axes, keepdim=True)).sum(dim=1)
+
+
+ARRANGED = {
+    "vit": ("encoder.layers.encoder_layer_1.ln_1", lambda x: x[:, 1:].mT.unflatten(2, (4, 4))),
+    "encoder": ("encoder.layers.1", lambda x: x.mT.unflatten(2, (4, 4))),
+    "swin": ("features.3", lambda x: x.permute(0, 3, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("built", ARRANGED)
+def test_grad_cam_equals_a_plain_hook_and_its_gradient(built):
+    model, images, classes = transformer(built), pictures(2, 32), torch.tensor([1, 3])
+    layer, arrange = ARRANGED[built]
+    assert find_layer(model, images) == layer
+    expected = cam_by_hooks(model, model.get_submodule(layer), images, classes, arrange)
+    assert expected.std() > 0
+    found = grad_cam(model, images, classes)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 * float(expected.abs().max()))
+
+
+def swin3d():
+    return VIDEO.swin_transformer.SwinTransformer3d(
+        [2, 4, 4], 8, [1, 1], [1, 2], [2, 2, 2], num_classes=CLASSES
+    )
+
+
+CLIPS = {
+    "swin3d": (swin3d, "features.2", lambda x: x.permute(0, 4, 1, 2, 3), (4, 4, 4)),
+    "r3d_18": (VIDEO.r3d_18, "layer4", lambda x: x, (1, 2, 2)),
+    "mc3_18": (VIDEO.mc3_18, "layer4", lambda x: x, (8, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_clips_have_maps_and_a_loss_with_a_gradient(name):
+    build, layer, arrange, cells = CLIPS[name]
+    torch.manual_seed(0)
+    model = shaken(build())
+    images, classes = torch.randn(2, 3, 8, 32, 32), torch.tensor([1, 3])
+    assert find_layer(model, images) == layer
+    expected = cam_by_hooks(model, model.get_submodule(layer), images, classes, arrange)
+    found = grad_cam(model, images, classes)
+    assert found.shape == (2, *cells)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    loss = ConsistencyLoss(model, mask="deviation", detach_mask=False)
+    loss(images).backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.slow
+def test_the_papers_clips_have_maps_of_2_by_5_by_5():
+    torch.manual_seed(0)
+    model, images = VIDEO.r3d_18(), torch.randn(2, 3, 16, 80, 80)
+    assert grad_cam(model, images).shape == (2, 2, 5, 5)
+    ConsistencyLoss(model)(images).backward()
+    assert model.layer4[1].conv2[0].weight.grad.any()
+
+
+@pytest.mark.parametrize("built", ["vit", "swin"])
+@pytest.mark.parametrize("detach_mask", [False, True], ids=["attached", "detached"])
+def test_the_gradient_of_the_loss_matches_finite_differences(built, detach_mask):
+    model, images = transformer(built), pictures(2, 32)
+    consistency = ConsistencyLoss(model, mask="deviation", detach_mask=detach_mask, target=1)
+    parameters = list(model.parameters())
+    value = consistency(images)
+    gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
+    if detach_mask:
+        mask = consistency.compare(images).mask
+        consistency = ConsistencyLoss(model, mask=lambda _maps: mask, target=1)
+    make, step = torch.Generator().manual_seed(1), 1e-6
+    for _ in range(4):
+        along = [torch.randn(p.shape, generator=make, dtype=p.dtype) for p in parameters]
+        along = [direction / direction.norm() for direction in along]
+        ends = []
+        for sign in (1, -1):
+            for parameter, direction in zip(parameters, along, strict=True):
+                parameter.data.add_(direction, alpha=sign * step)
+            ends.append(float(consistency.compare(images).correlation.mean()))
+            for parameter, direction in zip(parameters, along, strict=True):
+                parameter.data.sub_(direction, alpha=sign * step)
+        expected = (ends[1] - ends[0]) / (2 * step)
+        found = sum(float((g * d).sum()) for g, d in zip(gradients, along, strict=True))
+        assert abs(expected) > 1e-6
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-8)
