@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from atcon.attention.borrow import borrowed
+from atcon.attention.borrow import batch_statistics, borrowed, uses_batch_statistics
 from atcon.attention.convolution import CONVOLUTIONS, Convolution
 from atcon.attention.normalisation import Norm
 
@@ -45,7 +45,7 @@ class Folds:
     def after(self, convolution: Convolution) -> Norm | None:
         """Give the BatchNorm that is this convolution's only reader."""
         known = self._norms.get(id(convolution.weight))
-        if known is None or id(convolution.weight) in self._seen:
+        if known is None or id(convolution.weight) in self._seen or uses_batch_statistics():
             return None
         return known[1] if known[0]() is convolution.weight else None
 
@@ -77,7 +77,8 @@ def folds_of(model: nn.Module, images: Tensor) -> Folds:
 
 def _find(model: nn.Module, images: Tensor) -> dict[int, tuple["ref[Tensor]", Norm]]:
     recorder = _Recorder()
-    with borrowed(model, images.device), torch.no_grad(), recorder:
+    running = batch_statistics(used=False)
+    with running, borrowed(model, images.device), torch.no_grad(), recorder:
         model(images[:1].clone())
     return {
         key: (ref(weight), norm)

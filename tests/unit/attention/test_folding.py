@@ -1,0 +1,186 @@
+"""BatchNorm folded into convolutions changes no value and no derivative, and only what may be."""
+
+import copy
+
+import pytest
+import torch
+from tiny import pictures
+from torch import nn
+
+from atcon.attention import grad_cam, guided_backprop, trace
+from atcon.attention.borrow import batch_statistics
+from atcon.attention.convolution import Convolution
+from atcon.attention.folding import folds_of
+
+
+def norm(channels, seed=0):
+    layer = nn.BatchNorm2d(channels)
+    make = torch.Generator().manual_seed(seed)
+    layer.running_mean.copy_(torch.randn(channels, generator=make))
+    layer.running_var.copy_(0.5 + torch.rand(channels, generator=make))
+    layer.weight.data.copy_(0.5 + torch.rand(channels, generator=make))
+    layer.bias.data.copy_(torch.randn(channels, generator=make))
+    return layer
+
+
+class Net(nn.Module):
+    """Two convolutions, each with its BatchNorm; subclasses read them in other ways."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.bn1 = nn.Conv2d(3, 4, 3, padding=1), norm(4, 1)
+        self.second, self.bn2 = nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False), norm(4, 2)
+        self.fc = nn.Linear(4, 3)
+        self.double().eval()
+
+    def forward(self, x):
+        x = self.bn1(self.first(x)).relu()
+        return self.head(self.bn2(self.second(x)))
+
+    def head(self, x):
+        return self.fc(x.relu().mean(dim=(2, 3)))
+
+
+class ReadTwice(Net):
+    def forward(self, x):
+        y = self.first(x)
+        x = self.bn1(y).relu() + y
+        return self.head(self.bn2(self.second(x)))
+
+
+class ReadTwiceBefore(Net):
+    def forward(self, x):
+        y = self.first(x)
+        z = y.abs()
+        x = self.bn1(y).relu() + z
+        return self.head(self.bn2(self.second(x)))
+
+
+class Shared(Net):
+    def forward(self, x):
+        x = self.bn1(self.first(x)).relu()
+        x = self.bn1(self.second(x)).relu()
+        return self.head(self.bn2(self.second(x)))
+
+
+class BatchStatistics(Net):
+    def __init__(self):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(4, track_running_stats=False).double()
+
+
+class Returned(Net):
+    """Its second convolution is the head: nobody reads it inside the network."""
+
+    def forward(self, x):
+        return self.second(self.bn1(self.first(x)).relu()).mean(dim=(2, 3))
+
+
+class Swapped(Net):
+    """Reads its convolution in another way after the first time."""
+
+    calls = 0
+
+    def forward(self, x):
+        Swapped.calls += 1
+        y = self.first(x)
+        x = self.bn1(y) if Swapped.calls == 1 else self.bn1(y + 1)
+        return self.head(self.bn2(self.second(x.relu())))
+
+
+def folded(model, dtype=torch.float64):
+    folds = folds_of(model, pictures(dtype=dtype))
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and folds.after(Convolution(pictures(), module.weight, module.bias, ()))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Net, ["first", "second"]),
+        (ReadTwice, ["second"]),
+        (ReadTwiceBefore, ["second"]),
+        (Shared, ["first"]),
+        (BatchStatistics, ["second"]),
+        (Returned, ["first"]),
+    ],
+)
+def test_folds_exactly_what_only_a_batch_norm_reads(kind, expected):
+    assert folded(kind()) == expected
+
+
+def test_a_hooked_convolution_shows_its_own_output():
+    model, seen = Net(), []
+    model.first.register_forward_hook(lambda _module, _inputs, output: seen.append(output.detach()))
+    assert folded(model) == ["second"]
+    seen.clear()
+    trace(model, pictures())
+    torch.testing.assert_close(seen[-1], model.first(pictures()).detach())
+
+
+@pytest.mark.parametrize("kind", [Net, ReadTwice, ReadTwiceBefore, Shared, Returned])
+def test_value_and_derivatives_are_those_of_the_network(kind):
+    model, images = kind(), pictures()
+    logits = trace(model, images).logits
+    torch.testing.assert_close(logits, model(images), rtol=1e-12, atol=1e-12)
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(model(images).pow(2).sum(), parameters, materialize_grads=True)
+    found = torch.autograd.grad(logits.pow(2).sum(), parameters, materialize_grads=True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_network_that_reads_its_convolution_in_another_way_later_is_still_right():
+    Swapped.calls = 0
+    model, images = Swapped(), pictures()
+    assert folded(model) == ["first", "second"]
+    torch.testing.assert_close(trace(model, images).logits, model(images), rtol=1e-12, atol=1e-12)
+
+
+def test_weights_that_change_are_folded_anew():
+    model, images = Net(), pictures()
+    before = grad_cam(model, images, 0)
+    with torch.no_grad():
+        model.first.weight.mul_(2)
+        model.bn2.running_mean.add_(1)
+    fresh = copy.deepcopy(model)
+    assert not torch.equal(grad_cam(model, images, 0), before)
+    assert torch.equal(grad_cam(model, images, 0), grad_cam(fresh, images, 0))
+
+
+def test_a_model_that_was_moved_to_another_type_is_read_again():
+    model = Net()
+    folded(model)
+    model.float()
+    assert folded(model, torch.float32) == ["first", "second"]
+    maps = guided_backprop(model, pictures().float(), 0)
+    exact = guided_backprop(Net(), pictures(), 0)
+    torch.testing.assert_close(maps.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_other_weights_than_the_models_are_not_mistaken_for_them():
+    model, images = Net(), pictures()
+    folded(model)
+    other = {name: torch.randn_like(value) for name, value in model.named_parameters()}
+
+    class Called(nn.Module):
+        def forward(self, x):
+            return torch.func.functional_call(model, other, (x,))
+
+    expected = torch.func.functional_call(model, other, (images,))
+    torch.testing.assert_close(trace(Called().eval(), images).logits, expected)
+
+
+def test_nothing_is_folded_while_batch_norm_uses_the_statistics_of_the_batch():
+    model, images = Net(), pictures()
+    with batch_statistics():
+        run = trace(model, images, model.bn1)
+        assert folded(model) == []
+    expected = copy.deepcopy(model).train().bn1(model.first(images))
+    torch.testing.assert_close(run.features[0], expected, rtol=1e-12, atol=1e-12)
+    assert folded(model) == ["first", "second"]
