@@ -421,5 +421,5 @@ def test_a_network_that_a_map_cannot_explain_is_an_input_error():
     for name in MAPS:
         for built in ("functional", "preactivation"):
             if not applies(name, built):
-                with pytest.raises(InputError, match="use grad_cam"):
+                with pytest.raises(InputError, match="CAM needs average pooling"):
                     take(name, network(built), pictures())

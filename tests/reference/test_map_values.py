@@ -177,8 +177,29 @@ def test_cam_weighs_the_features_by_the_head_and_is_grad_cam_times_the_positions
 def test_cam_refuses_a_head_that_is_not_linear_in_the_pooled_layer(name, images):
     torch.manual_seed(0)
     model = getattr(torchvision.models, name)(num_classes=10).eval().double()
-    with pytest.raises(InputError, match=r"no linear layer of .* use grad_cam or hires_cam"):
+    with pytest.raises(InputError, match="no module's output is pooled for one; use grad_cam"):
         cam(model, images, CLASSES)
+
+
+class Unusual(nn.Module):
+    """Pools a part that the search for the last stage does not stop at."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.late = nn.Sequential(nn.BatchNorm2d(5), nn.ReLU())
+        self.head = Head(5)
+
+    def forward(self, x):
+        return self.head(self.late(self.conv(x).sin()))
+
+
+def test_cam_names_the_layer_that_is_pooled():
+    model = Unusual().double().eval()
+    with pytest.raises(InputError, match="choose layer='late', whose output is pooled"):
+        cam(model, pictures(), layer="conv")
+    found = cam(model, pictures(), 1, layer="late")
+    torch.testing.assert_close(found, 100 * grad_cam(model, pictures(), 1, layer="late"))
 
 
 def test_cam_accepts_a_convolution_as_the_linear_layer():

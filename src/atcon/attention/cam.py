@@ -1,5 +1,10 @@
 """CAM (Zhou et al., 2016): for networks that end in average pooling and a linear layer."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -42,28 +47,80 @@ def cam_of(
     return maps.relu() if relu else maps
 
 
+class _Head(NamedTuple):
+    """A linear layer that may give the logits."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def gives(self, logits: Tensor, pooled: Tensor, tolerance: float) -> bool:
+        """Say whether these are its outputs for pooled features `[batch, channel]`."""
+        weight = self.weight.detach().to(pooled)
+        if pooled.shape[1] != weight.shape[1]:
+            return False
+        bias = weight.new_zeros(len(weight)) if self.bias is None else self.bias.detach().to(weight)
+        allowed = tolerance * (pooled.abs() @ weight.abs().T + bias.abs())
+        return bool(((pooled @ weight.T + bias - logits.to(weight)).abs() <= allowed).all())
+
+
 def _head_weight(run: Trace, features: Tensor) -> Tensor:
     """Find `[class, channel]` of the layer that makes these logits of the pooled features."""
-    pooled = features.detach().flatten(2).mean(dim=2)
     logits = run.logits.detach()
-    coarsest = max(logits.dtype, run.features[0].dtype, key=lambda dtype: torch.finfo(dtype).eps)
-    for module in run.model.modules():
-        if not isinstance(module, _LINEAR):
-            continue
-        weight = module.weight.flatten(1)
-        if weight.shape != (logits.shape[1], pooled.shape[1]):
-            continue
-        head = weight.detach().to(pooled.dtype)
-        bias = head.new_zeros(len(head)) if module.bias is None else module.bias.detach().to(head)
-        allowed = _TOLERANCE[coarsest] * (pooled.abs() @ head.abs().T + bias.abs())
-        if ((pooled @ head.T + bias - logits.to(head)).abs() <= allowed).all():
-            return weight
-    raise InputError(
-        f"CAM needs average pooling and one linear layer after the chosen layer, but no linear "
-        f"layer of {type(run.model).__name__} gives its logits from the mean of that layer's "
-        f"{pooled.shape[1]} channels: name the layer whose output is pooled, after its activation, "
-        "or use grad_cam or hires_cam, which need no such head"
+    for head in _heads(run):
+        if head.gives(logits, _pooled(features.detach()), _tolerance(logits, run.features[0])):
+            return head.weight
+    found = _pooled_layer(run)
+    advice = (
+        f"choose layer={found!r}, whose output is pooled"
+        if found
+        else "no module's output is pooled for one; use grad_cam or hires_cam, which need no such "
+        "head"
     )
+    raise InputError(
+        "CAM needs average pooling and one linear layer after the chosen layer, but no linear "
+        f"layer of {type(run.model).__name__} gives its logits from the mean of that layer's "
+        f"{features.shape[1]} channels: {advice}"
+    )
+
+
+def _pooled_layer(run: Trace) -> str | None:
+    """Name the last module with several positions whose mean over them a linear layer reads."""
+    outputs: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        for name, module in run.model.named_modules():
+            keep = partial(_keep, outputs, name)
+            stack.callback(module.register_forward_hook(keep).remove)
+        logits = run.score(run.images[:1].detach())
+    heads = list(_heads(run))
+    for name, output in reversed(outputs.items()):
+        if not name or output.ndim != run.images.ndim or output[0, 0].numel() == 1:
+            continue
+        tolerance = _tolerance(logits, output)
+        for features in (output, output.movedim(-1, 1)):
+            pooled = _pooled(in_single_precision(features))
+            if any(head.gives(logits, pooled, tolerance) for head in heads):
+                return name
+    return None
+
+
+def _keep(outputs: dict[str, Tensor], name: str, _module: Any, _inputs: Any, output: Any) -> None:
+    if isinstance(output, Tensor):
+        outputs[name] = output.clone()  # before an in-place operation overwrites it
+
+
+def _heads(run: Trace) -> Iterator[_Head]:
+    for module in run.model.modules():
+        if isinstance(module, _LINEAR) and len(module.weight) == run.logits.shape[1]:
+            yield _Head(module.weight.flatten(1), module.bias)
+
+
+def _pooled(features: Tensor) -> Tensor:
+    return features.flatten(2).mean(dim=2)
+
+
+def _tolerance(*tensors: Tensor) -> float:
+    """Allow for the rounding of the coarsest type."""
+    return max(_TOLERANCE[tensor.dtype] for tensor in tensors)
 
 
 cam = Attention(cam_of, "CAM", "Zhou et al., 2016")
