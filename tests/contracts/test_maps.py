@@ -363,7 +363,7 @@ def smooth():
 
 
 def functional_of(name, model, images, **options):
-    """A map as one number, in which no pixel can hide behind another."""
+    """A map as one number, in which no position can hide behind another."""
     maps = take(name, model, images, torch.tensor([1, 2]), **options)
     weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(0), dtype=maps.dtype)
     return (weights * maps).sum()
@@ -391,8 +391,6 @@ def assert_matches_finite_differences(changes, value, gradients, step=1e-6):
 @GRADIENT_BASED
 @pytest.mark.parametrize("built", ["smooth", "inplace", "residual"])
 def test_gradient_of_the_weights_matches_finite_differences(name, built):
-    if built == "smooth" and ATTENTION[name].guided:
-        pytest.skip("has no ReLU to guide")
     model, images = smooth().eval() if built == "smooth" else network(built), pictures()
     parameters = list(model.parameters())
     value = functional_of(name, model, images, create_graph=True)
@@ -405,15 +403,39 @@ def test_gradient_of_the_weights_matches_finite_differences(name, built):
 
 @GRADIENT_BASED
 def test_gradient_of_images_that_have_a_graph_matches_finite_differences(name):
-    model = network("plain") if ATTENTION[name].guided else smooth().eval()
+    model = smooth().eval()
     source = pictures().requires_grad_()
     value = functional_of(name, model, 2 * source, create_graph=True)
     expected = functional_of(name, model, 2 * source.detach())
     torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=1e-14)
     gradients = torch.autograd.grad(value, [source], allow_unused=True, materialize_grads=True)
-    assert ATTENTION[name].guided or gradients[0].any()  # a ReLU network's is 0 nearly everywhere
+    assert gradients[0].any()
     assert_matches_finite_differences(
         [source], lambda: functional_of(name, model, 2 * source.detach()), gradients
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("grad_cam", {"pool": "frame"}),
+        ("grad_cam", {"relu": True}),
+        ("layer_cam", {"relu": True}),
+        ("hires_cam", {"relu": True}),
+        ("cam", {"relu": True}),
+        ("integrated_gradients", {"baseline": 0.3}),
+        ("smooth_grad", {"noise": 0.5}),
+    ],
+)
+def test_gradients_of_maps_of_clips_match_finite_differences_for_every_option(name, options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.SiLU(), nn.Conv3d(3, 4, 2), nn.ELU(), Head(4))
+    model, clips = model.double(), torch.randn(2, 2, 5, 6, 7).double()
+    parameters = list(model.parameters())
+    value = functional_of(name, model, clips, create_graph=True, **options)
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+    assert_matches_finite_differences(
+        parameters, lambda: functional_of(name, model, clips, **options), gradients
     )
 
 
