@@ -78,14 +78,13 @@ def _multi_head(
 ) -> Attended:
     """`functional.multi_head_attention_forward`; its rarer options go through PyTorch's own."""
     named = dict(zip(_MULTI_HEAD_REST, rest, strict=False)) | options
-    if (
-        query.ndim != 3
-        or any(named.get(name) is not None for name in _RARE)
-        or (named["add_zero_attn"])
-    ):
+    wanted = named.get("need_weights", True)
+    rare = named["add_zero_attn"] or any(named.get(name) is not None for name in _RARE)
+    if rare or query.ndim != 3:
         named["need_weights"] = True  # its only path without a fused kernel
         first = (query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias)
-        return Attended(functional.multi_head_attention_forward(*first, **named), None)
+        output, shown = functional.multi_head_attention_forward(*first, **named)
+        return Attended((output, shown if wanted else None), None)
     parts = [named.get(f"{part}_proj_weight") for part in "qkv"]
     if in_proj_weight is not None and not named.get("use_separate_proj_weight"):
         parts = list(in_proj_weight.chunk(3))
@@ -99,10 +98,10 @@ def _multi_head(
     output = functional.linear(
         output.permute(2, 0, 1, 3).flatten(2), named["out_proj_weight"], named["out_proj_bias"]
     )
-    shown = None
-    if named.get("need_weights", True) and weights is not None:
-        shown = weights.mean(dim=1) if named.get("average_attn_weights", True) else weights
-    return Attended((output, shown), weights)
+    shown = weights
+    if named.get("average_attn_weights", True) and weights is not None:
+        shown = weights.mean(dim=1)
+    return Attended((output, shown if wanted else None), weights)
 
 
 def _heads(x: Tensor, count: int) -> Tensor:

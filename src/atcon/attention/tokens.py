@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atcon.errors import InputError
 
-MOST_PREFIX_TOKENS = 32
+MOST_PREFIX_TOKENS = 16
 """More tokens than this before the cells are no class, distillation and register tokens."""
 
 Cells = tuple[int, ...]

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision
 from tiny import Head, network, pictures
+from tiny_transformers import transformer
 from torch import nn
 
 from atcon.attention import find_layer, grad_cam, resolve_layer
@@ -37,6 +38,75 @@ def test_finds_the_last_block_of_inception():
 
 def test_passes_over_a_stage_of_one_position():
     assert find_layer(build("resnet18"), torch.zeros(1, 3, 32, 32)) == "layer3"
+    assert find_layer(build("resnet50"), torch.zeros(1, 3, 32, 32)) == "layer3"
+
+
+def test_passes_over_a_block_of_branches_that_ends_with_one_position():
+    model = torchvision.models.inception_v3(aux_logits=False, init_weights=False)
+    assert find_layer(model, torch.zeros(1, 3, 96, 96)) == "Mixed_6e"
+
+
+def test_finds_the_last_stage_of_convnext_though_its_blocks_are_channels_last():
+    images = torch.zeros(1, 3, 64, 64)
+    found = [find_layer(build("convnext_tiny"), images, kind) for kind in ("stage", "convolution")]
+    assert found == ["features", "features.7.2.block.0"]
+
+
+@pytest.mark.parametrize("kind", ["stage", "convolution"])
+@pytest.mark.parametrize(
+    ("built", "layer"),
+    [
+        ("vit", "encoder.layers.encoder_layer_1.ln_1"),  # after it only the class token is read
+        ("encoder", "encoder.layers.1"),
+        ("registers", "second.norm"),
+        ("swin", "features.3"),
+    ],
+)
+def test_finds_the_last_cells_of_a_transformer_that_the_score_reads(built, layer, kind):
+    model = transformer(built)
+    assert find_layer(model, pictures(2, 32), kind) == layer
+    assert grad_cam(model, pictures(2, 32)).any()
+
+
+def test_a_new_classifier_of_zeros_does_not_change_the_layer():
+    model = transformer("vit")
+    torch.nn.init.zeros_(model.heads[0].weight)
+    assert find_layer(model, pictures(1, 32)) == "encoder.layers.encoder_layer_1.ln_1"
+
+
+SMALL = {"patch_size": 8, "depth": 2, "embed_dim": 16, "num_heads": 2, "num_classes": 4}
+STEPS = {"depths": (1, 1), "embed_dim": 8, "num_heads": (1, 2), "window_size": 2, "num_classes": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "layer"),
+    [
+        ("vit_tiny_patch16_224", SMALL, "blocks.1.norm1"),
+        ("vit_tiny_patch16_224", {**SMALL, "global_pool": "avg"}, "blocks.1"),
+        ("deit_tiny_distilled_patch16_224", SMALL, "blocks.1.norm1"),
+        ("vit_small_patch14_reg4_dinov2", SMALL, "blocks.1.norm1"),
+        ("swin_tiny_patch4_window7_224", STEPS, "layers.1"),
+    ],
+)
+def test_finds_the_layer_of_timm_transformers(name, options, layer):
+    timm = pytest.importorskip("timm")
+    model, images = timm.create_model(name, img_size=32, **options), torch.randn(1, 3, 32, 32)
+    assert find_layer(model, images) == layer
+    assert grad_cam(model, images).shape == (1, 4, 4)
+
+
+def test_finds_the_layer_of_hugging_face_transformers():
+    hub = pytest.importorskip("transformers")
+    size = {"image_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = hub.ViTConfig(**size, patch_size=8, intermediate_size=32, num_labels=4)
+    model, images = hub.ViTForImageClassification(config), torch.randn(1, 3, 32, 32)
+    assert find_layer(model, images).endswith(".1.layernorm_before")
+    assert grad_cam(model, images).shape == (1, 4, 4)
+    steps = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2}
+    config = hub.SwinConfig(**steps, image_size=32, patch_size=4, num_labels=4)
+    model = hub.SwinForImageClassification(config)
+    assert find_layer(model, images).endswith("encoder.layers.1")
+    assert grad_cam(model, images).shape == (1, 4, 4)
 
 
 def test_a_stage_as_wide_as_the_logits_is_still_a_stage():
