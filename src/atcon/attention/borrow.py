@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from atcon.attention.sharded import gathered
 from atcon.attention.wrapped import refuse_parallel
 from atcon.errors import InputError
 
@@ -58,11 +59,11 @@ def borrowed(
             cannot be differentiated twice.
 
     Raises:
-        InputError: The model is the wrapper of a parallel one.
+        InputError: The model is the wrapper of a parallel one, or sharded and not gathered.
     """
     refuse_parallel(model)
     modes = [(module, module.training) for module in model.modules()]
-    names = [(module, set(module._buffers)) for module in model.modules()]  # noqa: SLF001
+    names = [(module, set(module._buffers.keys())) for module in model.modules()]  # noqa: SLF001
     buffers = _remember_buffers(model)
     devices = [device] if device.type == "cuda" else []
     try:
@@ -70,6 +71,7 @@ def borrowed(
             stack.enter_context(torch.random.fork_rng(devices, enabled=True))
             stack.enter_context(with_gradients())
             stack.enter_context(_without_cached_casts())
+            stack.enter_context(gathered(model))
             if not compiled:
                 stack.enter_context(_uncompiled())
             model.eval()
@@ -80,7 +82,7 @@ def borrowed(
         for module, training in modes:
             module.training = training
         for module, known in names:
-            for name in set(module._buffers) - known:  # noqa: SLF001  registered in forward
+            for name in set(module._buffers.keys()) - known:  # noqa: SLF001  registered in forward
                 delattr(module, name)
         for module, name, buffer, copy, version in buffers:
             module._buffers[name] = buffer  # noqa: SLF001  a reassigned buffer has no public undo
@@ -102,11 +104,11 @@ def _normalise_by_batch(model: nn.Module) -> None:
 def _without_cached_casts() -> Iterator[None]:
     """Cast weights anew: one that autocast cached under `no_grad` would carry no gradient."""
     enabled = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)  # type: ignore[no-untyped-call]
+    torch.set_autocast_cache_enabled(False)
     try:
         yield
     finally:
-        torch.set_autocast_cache_enabled(enabled)  # type: ignore[no-untyped-call]
+        torch.set_autocast_cache_enabled(enabled)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def check_synchronised(loss: nn.Module, *, first: bool) -> None:
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return
-    running = DistributedDataParallel._get_active_ddp_module()  # noqa: SLF001  the only sign
+    running = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]  # noqa: SLF001
     if running is None:
         if first and torch.is_grad_enabled() and _has_idle_wrapper(loss):
             warnings.warn(
