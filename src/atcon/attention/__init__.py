@@ -12,6 +12,7 @@ from atcon.attention.layers import LayerKind, find_layer, resolve_layer
 from atcon.attention.method import Attention
 from atcon.attention.occlusion import occlusion
 from atcon.attention.rise import rise
+from atcon.attention.rollout import attention_rollout, gradient_rollout
 from atcon.attention.smooth_grad import smooth_grad
 from atcon.attention.table import ATTENTION
 from atcon.attention.target import TARGETS, choose_classes, logits_of, selected
@@ -24,6 +25,7 @@ __all__ = [
     "LayerKind",
     "Trace",
     "attention_named",
+    "attention_rollout",
     "cam",
     "choose_classes",
     "count_guided",
@@ -31,6 +33,7 @@ __all__ = [
     "find_layer",
     "grad_cam",
     "gradient",
+    "gradient_rollout",
     "gradient_times_input",
     "guided_backprop",
     "hires_cam",
