@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from atcon.attention import Attention, attention_named, resolve_layer, trace
-from atcon.attention.sharded import gathered
+from atcon.attention.sharded import gathered as gathered_weights
 from atcon.attention.wrapped import check_synchronised
 from atcon.consistency.choices import PRESETS, Preset, method_of, named
 from atcon.consistency.compare import Comparison, compare
@@ -116,7 +116,7 @@ class ConsistencyLoss(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, ""]:
         """Give the loss of a normalised batch and keep its `details`."""
-        with gathered(self.model):
+        with gathered_weights(self.model):
             weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         wanted = torch.is_grad_enabled() and (bool(weights) or images.requires_grad)
         if wanted:
