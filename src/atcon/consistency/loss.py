@@ -124,9 +124,9 @@ class ConsistencyLoss(nn.Module):
         draws = self.generator if self.preset.mask_options.random else None
         parts = self._parts(images, draws, create_graph=wanted)
         if wanted and self.micro_batch:
-            gathered = Gathered(weights, half=_in_float16(images))
-            comparison = Comparison.joined([self._taken(part, gathered, images) for part in parts])
-            value = gathered.hand_over(-comparison.correlation.mean())
+            taken = Gathered(weights, half=_in_float16(images))
+            comparison = Comparison.joined([self._taken(part, taken, images) for part in parts])
+            value = taken.hand_over(-comparison.correlation.mean())
         else:
             comparison = Comparison.joined(list(parts))
             value = -comparison.correlation.mean()
@@ -162,7 +162,7 @@ class ConsistencyLoss(nn.Module):
         layers = self._layers(images, also)
         options = self.preset.mask_options
         strengths = None
-        if options.strength != 1 and self.method.masks:
+        if options.strength_range != (1, 1) and self.method.masks:
             strengths = options.strengths(images, self.method.masks, draws)
         target = self.target if len(images) <= size else self._target_of_all(images, size)
         for start in range(0, max(len(images), 1), size):
@@ -178,11 +178,11 @@ class ConsistencyLoss(nn.Module):
                 create_graph=create_graph,
             )
 
-    def _taken(self, part: Comparison, gathered: Gathered, images: Tensor) -> Comparison:
+    def _taken(self, part: Comparison, taken: Gathered, images: Tensor) -> Comparison:
         """Take the gradients of a micro-batch's share of the loss and let its graph go."""
         if images.requires_grad:
             raise InputError("micro_batch gives no gradient of the images: leave it out for that")
-        gathered.add(-part.correlation.sum() / len(images))
+        taken.add(-part.correlation.sum() / len(images))
         return part.detached()
 
     def _target_of_all(self, images: Tensor, size: int) -> Target:

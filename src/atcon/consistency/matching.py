@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,13 +33,13 @@ class Matching:
             "upsample": the coarser map is interpolated linearly to the finer grid;
             "pool": the finer map is pooled to the coarser grid.
         maps: The names of A_1, A_2, ...; None leaves them to the user.
-        pooling: Of "pool": the largest value, or the mean.
+        pooling: Of "pool": "max", the largest value, or "average".
         smooth: Of "upsample": the standard deviation, in cells, of a Gaussian blur before it.
     """
 
-    by: Literal["mask", "upsample", "pool"]
+    by: str
     maps: tuple[str, ...] | None = None
-    pooling: Literal["max", "average"] = "max"
+    pooling: str = "max"
     smooth: float = 0.0
 
     def __post_init__(self) -> None:
