@@ -170,7 +170,7 @@ def test_compiling_the_loss_itself_is_refused_with_a_way_out():
         "torch.compile(atcon.ConsistencyLoss(stages()), backend='eager')(pictures())"
     )
     folders = os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests/support"))
-    ended = subprocess.run(
+    ended = subprocess.run(  # noqa: S603  ours
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": folders},
         capture_output=True,
