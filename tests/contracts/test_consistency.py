@@ -17,9 +17,16 @@ from atcon.errors import InputError
 
 STEP = 1e-6
 MASKED = [name for name, matching in MATCHINGS.items() if matching.by == "mask"]
+ALIKE = {
+    "mask": "guided_backprop_mask",
+    "upsample": "grad_cam_upsampled",
+    "pool": "guided_backprop_pooled",
+}
+"""Without maps of their own, these compare the paper's."""
+
 COMBINATIONS = [
     {"matching": matching, "correlation": correlation, **mask}
-    for matching, correlation in product(MATCHINGS, CORRELATIONS)
+    for matching, correlation in product([m for m in MATCHINGS if m not in ALIKE], CORRELATIONS)
     for mask in ([{"mask": name} for name in MASKS] if matching in MASKED else [{}])
 ]
 COMBINED = pytest.mark.parametrize("choices", COMBINATIONS, ids=lambda c: "-".join(c.values()))
@@ -64,6 +71,17 @@ def slope_and_difference(loss, model, images, seed=0):
         ends.append(float(value()))
     move(STEP)
     return slope, (ends[0] - ends[1]) / (2 * STEP)
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_a_matching_without_maps_of_its_own_compares_those_of_the_paper(name):
+    model, images = network("plain"), pictures()
+    found, expected = (
+        ConsistencyLoss(model, matching=matching).compare(images)
+        for matching in (name, ALIKE[name])
+    )
+    assert torch.equal(found.correlation, expected.correlation)
+    assert found.pairs[0].names == expected.pairs[0].names == ("grad_cam", "guided_backprop")
 
 
 @COMBINED
@@ -141,7 +159,7 @@ def test_a_batch_equals_its_images_one_by_one(choices):
 @BY
 @pytest.mark.parametrize("name", MAPS)
 def test_any_map_is_compared_image_by_image(name, by):
-    model, images = network("plain"), pictures(3)
+    model, images = network("plain"), pictures()
     for maps in ((name, PARTNER[name]), (PARTNER[name], name)):
         loss = ConsistencyLoss(model, maps=quick(*maps), matching=by, mask="deviation")
         together = loss.compare(images, also=["grad_cam"])
@@ -163,11 +181,12 @@ def test_an_image_is_compared_with_itself_only(choices):
 
 
 @COMBINED
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_keeps_the_type_and_is_near_the_exact_value(choices, dtype):
-    found = ConsistencyLoss(network("residual", dtype=dtype), **choices)(pictures(dtype=dtype))
-    exact = ConsistencyLoss(network("residual"), **choices)(pictures())
-    assert found.dtype == dtype
+def test_keeps_the_type_and_is_near_the_exact_value(choices):
+    found, exact = (
+        ConsistencyLoss(network("residual", dtype=dtype), **choices)(pictures(dtype=dtype))
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert (found.dtype, exact.dtype) == (torch.float32, torch.float64)
     assert found.item() == pytest.approx(exact.item(), abs=1e-4)
 
 

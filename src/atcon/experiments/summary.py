@@ -51,7 +51,7 @@ class Scores:
             "iou_reference": self._placed(judged, "iou_reference"),
             "epg": self._placed(judged, "epg"),
             "consistency": weighted_mean(judged.correlation, np.ones(len(labels), dtype=bool)),
-            "mask_contrast": weighted_mean(judged.contrast, np.ones(len(labels), dtype=bool)),
+            "mask_contrast": weighted_mean(judged.contrast, ~np.isnan(judged.contrast)),
         }
 
     def _placed(self, judged: Judged, key: str) -> Metric:
