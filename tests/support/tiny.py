@@ -126,6 +126,24 @@ def _inplace() -> nn.Module:
     )
 
 
+class Smooth(nn.Module):
+    """Activations that are no ReLU, as modules, functions and in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, bias=False), nn.BatchNorm2d(4))
+        self.silu = nn.SiLU(inplace=True)
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 1), nn.GELU(), nn.Conv2d(4, 4, 1), nn.PReLU(4))
+        self.third = nn.Conv2d(4, 5, 3)
+        self.last = nn.Sequential(nn.Hardswish(inplace=True), nn.Conv2d(5, 5, 1), nn.ELU())
+        self.head = Head(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.silu(self.stem(x)))
+        x = functional.leaky_relu_(self.third(x), 0.2)
+        return self.head(self.last(x + 1))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "plain": _plain,
     "grouped": _grouped,
@@ -135,6 +153,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "functional": Functional,
     "preactivation": PreActivation,
     "edits": Edits,
+    "smooth": Smooth,
 }
 
 

@@ -64,7 +64,7 @@ def coverage(model: nn.Module, images: Images) -> Coverage:
 def coverage_of(run: Trace) -> Coverage:
     """Look at a forward pass that has been traced."""
     rule = run.rule
-    hidden = {**_scripted(run.model), **_unseen(run), **_custom(run)}
+    hidden = {**_out_of_sight(run), **_custom(run)}
     compiled = tuple(
         layer_name(name) or type(module).__name__
         for name, module in run.model.named_modules()
@@ -87,7 +87,7 @@ def refuse_unguided(run: Trace) -> None:
     """
     if run.rule.by_kind and _ACCEPTED.get(run.model) == run.rule.by_kind:
         return
-    hidden = {**_scripted(run.model), **_unseen(run)}
+    hidden = _out_of_sight(run)
     if hidden:
         listed = "; ".join(f"{name}: {why}" for name, why in hidden.items())
         raise InputError(
@@ -104,6 +104,10 @@ def refuse_unguided(run: Trace) -> None:
             "that is not guided"
         )
     _ACCEPTED[run.model] = run.rule.by_kind.copy()
+
+
+def _out_of_sight(run: Trace) -> dict[str, str]:
+    return _scripted(run.model) or _unseen(run)
 
 
 def _scripted(model: nn.Module) -> dict[str, str]:
