@@ -5,8 +5,9 @@ import torch
 import torchvision
 from tiny import CLASSES, pictures
 from tiny_transformers import shaken, transformer
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from atcon.attention import find_layer, grad_cam
+from atcon.attention import ATTENTION, find_layer, grad_cam
 from atcon.consistency import ConsistencyLoss
 
 VIDEO = torchvision.models.video
@@ -80,19 +81,31 @@ def test_the_papers_clips_have_maps_of_2_by_5_by_5():
     assert model.layer4[1].conv2[0].weight.grad.any()
 
 
-@pytest.mark.parametrize("built", ["vit", "swin"])
-@pytest.mark.parametrize("detach_mask", [False, True], ids=["attached", "detached"])
-def test_the_gradient_of_the_loss_matches_finite_differences(built, detach_mask):
+ROLL_OUT_FIRST = ("attention_rollout", "gradient")
+ROLL_OUT_MASKS = ("grad_cam", "gradient_rollout")
+
+
+@pytest.mark.parametrize(
+    ("built", "options"),
+    [
+        ("vit", {}),
+        ("swin", {}),
+        ("vit", {"detach_mask": True}),
+        ("vit", {"maps": ROLL_OUT_FIRST}),
+        ("registers", {"maps": ROLL_OUT_MASKS}),
+    ],
+)
+def test_the_gradient_of_the_loss_matches_finite_differences(built, options):
     model, images = transformer(built), pictures(2, 32)
-    consistency = ConsistencyLoss(model, mask="deviation", detach_mask=detach_mask, target=1)
+    options = {"mask": "deviation", "detach_mask": False, "target": 1} | options
+    consistency = ConsistencyLoss(model, **options)
     parameters = list(model.parameters())
-    value = consistency(images)
-    gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
-    if detach_mask:
+    gradients = torch.autograd.grad(consistency(images), parameters, materialize_grads=True)
+    if options["detach_mask"]:
         mask = consistency.compare(images).mask
-        consistency = ConsistencyLoss(model, mask=lambda _maps: mask, target=1)
+        consistency = ConsistencyLoss(model, **{**options, "mask": lambda _maps: mask})
     make, step = torch.Generator().manual_seed(1), 1e-6
-    for _ in range(4):
+    for _ in range(3):
         along = [torch.randn(p.shape, generator=make, dtype=p.dtype) for p in parameters]
         along = [direction / direction.norm() for direction in along]
         ends = []
@@ -104,5 +117,28 @@ def test_the_gradient_of_the_loss_matches_finite_differences(built, detach_mask)
                 parameter.data.sub_(direction, alpha=sign * step)
         expected = (ends[1] - ends[0]) / (2 * step)
         found = sum(float((g * d).sum()) for g, d in zip(gradients, along, strict=True))
-        assert abs(expected) > 1e-6
+        assert abs(expected) > 1e-5
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "attention_rollout", "gradient_rollout"])
+def test_checkpointed_and_compiled_blocks_change_nothing(name):
+    images = pictures(2, 32)
+    expected = ATTENTION[name](transformer("vit"), images, 1)
+    checkpointed = transformer("vit")
+    checkpointed.encoder.layers[1] = checkpoint_wrapper(checkpointed.encoder.layers[1])
+    compiled = torch.compile(transformer("vit"), backend="eager")
+    for model in (checkpointed, compiled):
+        torch.testing.assert_close(ATTENTION[name](model, images, 1), expected)
+
+
+def test_checkpointed_blocks_give_the_same_gradient_of_the_loss():
+    results = []
+    for wrap in (lambda block: block, checkpoint_wrapper):
+        model = transformer("vit")
+        for index in range(2):
+            model.encoder.layers[index] = wrap(model.encoder.layers[index])
+        value = ConsistencyLoss(model, mask="deviation", detach_mask=False)(pictures(2, 32))
+        results.append(torch.autograd.grad(value, [*model.parameters()], materialize_grads=True))
+    for plain, checkpointed in zip(*results, strict=True):
+        torch.testing.assert_close(checkpointed, plain, rtol=1e-10, atol=1e-13)
