@@ -116,8 +116,13 @@ class Trace:
             guided: Whether activations obey the guided rule (Eq. 5).
 
         Raises:
-            InputError: The chosen logits do not depend on one of the tensors.
+            InputError: The chosen logits do not depend on one of the tensors, or the pass keeps no
+                gradients.
         """
+        if not self.logits.requires_grad:
+            raise InputError(
+                "this pass keeps no gradients, and this map needs them: trace it with them"
+            )
         with self.rule.taking_a_map(guided=guided):
             found: tuple[Tensor | None, ...] = torch.autograd.grad(
                 selected_sum(self.logits, classes),
