@@ -22,10 +22,10 @@ def cost(subject: Subject) -> Iterator[Finding]:
     """Measure seconds and peak memory of a step: supervised, and of the loss in its ways."""
     if not subject.trainable:
         return
-    count = len(subject.images)
+    count, (layer, _) = len(subject.images), subject.layer
     supervised = _measure(subject, partial(_supervised, subject))
     losses = {
-        name: _measure(subject, partial(_loss, subject, **options))
+        name: _measure(subject, partial(_loss, subject, layer, **options))
         for name, options in _ways(count).items()
         if subject.trains(detach_mask=options["detach_mask"])
     }
@@ -72,8 +72,8 @@ def _supervised(subject: Subject) -> None:
         torch.autograd.grad(loss, list(subject.trainable.values()), allow_unused=True)
 
 
-def _loss(subject: Subject, **options: Any) -> None:
-    consistency = ConsistencyLoss(subject.model, subject.layer[0], **options)
+def _loss(subject: Subject, layer: str, **options: Any) -> None:
+    consistency = ConsistencyLoss(subject.model, layer, **options)
     weights = list(subject.trainable.values())
     torch.autograd.grad(consistency(subject.images), weights, allow_unused=True)
 

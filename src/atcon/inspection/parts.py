@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from atcon.inspection.finding import Finding, error, listed, note, ok, warning
+from atcon.inspection.finding import Finding, counted, error, listed, note, ok, warning
 from atcon.inspection.subject import Subject, is_compiled, is_parallel
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -137,7 +137,9 @@ def batch_norm(subject: Subject) -> Iterator[Finding]:
     if not norms:
         found = [ok("no BatchNorm")]
     elif not found:
-        found = [ok(f"{len(norms)} BatchNorm layers; maps and the loss use running statistics")]
+        found = [
+            ok(f"{counted(len(norms), 'BatchNorm layer')} with running statistics, used by maps")
+        ]
     yield from found
 
 
@@ -146,8 +148,8 @@ def _statistics(norms: dict[str, _BatchNorm]) -> Iterator[Finding]:
     without = [name for name, norm in norms.items() if norm.running_mean is None]
     if without:
         yield warning(
-            f"{len(without)} BatchNorm layers keep no running statistics ({listed(without)}): "
-            "they use the batch's, so a map depends on the other images",
+            f"{counted(len(without), 'BatchNorm layer')} without running statistics "
+            f"({listed(without)}): with the batch's, a map depends on the other images",
             "use track_running_stats=True, or GroupNorm",
             layers=without,
         )
@@ -183,7 +185,7 @@ def _settings(norms: dict[str, _BatchNorm]) -> Iterator[Finding]:
     cumulative = [n for n, m in norms.items() if m.momentum is None and m.track_running_stats]
     if cumulative:
         yield note(
-            f"{len(cumulative)} BatchNorm layers average over all batches ever seen "
+            f"{counted(len(cumulative), 'BatchNorm layer')} with the average of all batches "
             "(momentum=None): a supervised step moves them less and less",
             "set a momentum before training with labels; the consistency loss moves none",
             layers=cumulative,
@@ -191,7 +193,7 @@ def _settings(norms: dict[str, _BatchNorm]) -> Iterator[Finding]:
     fixed = [n for n, m in norms.items() if m.affine and not m.weight.requires_grad]
     if fixed:
         yield note(
-            f"{len(fixed)} BatchNorm layers have frozen weights ({listed(fixed)})",
+            f"{counted(len(fixed), 'BatchNorm layer')} with frozen weights ({listed(fixed)})",
             "nothing, if intended",
             layers=fixed,
         )

@@ -50,9 +50,9 @@ def logits(subject: Subject) -> Iterator[Finding]:
 
 def samples(subject: Subject) -> Iterator[Finding]:
     """An image's logits must not depend on the other images of the batch."""
+    together = subject.logits[:1]
     with borrowed(subject.model, subject.images.device), torch.no_grad():
         alone = logits_of(subject.model(subject.two[:1].clone()))
-    together = subject.logits[:1]
     if _near(alone, together):
         yield ok("an image's logits do not depend on the rest of the batch")
     else:

@@ -1,6 +1,7 @@
 """Inspect a network before it is trained: what would go wrong, and how to fix it."""
 
 import re
+import warnings
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ def check(
         InputError: `images` is no batch of images.
     """
     _require_batch(images)
-    seen: list[Exception] = []
+    seen: set[str] = set()
     findings: list[Finding] = []
     skipped: list[str] = []
     with with_gradients():
@@ -68,16 +69,19 @@ def check(
     return Check(_described(model, images), tuple(findings), tuple(skipped))
 
 
-def _look(name: str, subject: Subject, seen: list[Exception]) -> list[Finding] | None:
+def _look(name: str, subject: Subject, seen: set[str]) -> list[Finding] | None:
     """Run one check; None if what it needs has failed before, and was reported."""
     found: list[Finding] = []
     try:
-        found.extend(replace(finding, name=name) for finding in CHECKS[name](subject))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of passes that the user did not ask for
+            found.extend(replace(finding, name=name) for finding in CHECKS[name](subject))
     except Exception as failure:
-        if any(failure is other for other in seen):
+        said = failed(failure)
+        if said.what in seen:
             return found or None
-        seen.append(failure)
-        found.append(replace(failed(failure), name=name))
+        seen.add(said.what)
+        found.append(replace(said, name=name))
     return found
 
 

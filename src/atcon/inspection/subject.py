@@ -154,18 +154,26 @@ class Subject:
     @once
     def layer(self) -> tuple[str, nn.Module]:
         """The layer that is explained."""
+        _ = self.passed  # a network that does not run says so there
         return resolve_layer(self.model, self.wanted, self.two)
+
+    @property
+    def chosen(self) -> str | None:
+        """The name of the layer that the user wants; None: each preset finds its own."""
+        return None if self.wanted is None else self.layer[0]
 
     @once
     def run(self) -> Trace:
         """A traced pass of two images, without a layer."""
+        _ = self.passed  # as above
         return trace(self.model, self.two)
 
     @once
     def comparisons(self) -> dict[str, Comparison]:
         """Algorithm 1 on two images, by preset."""
+        _ = self.passed  # as above
         return {
-            preset: ConsistencyLoss(self.model, self.wanted, preset=preset).compare(self.two)
+            preset: ConsistencyLoss(self.model, self.chosen, preset=preset).compare(self.two)
             for preset in PRESETS
         }
 
@@ -187,14 +195,14 @@ class Subject:
             return False
 
     def _step(self, *, detach_mask: bool) -> Step:
-        loss = ConsistencyLoss(self.model, self.wanted, detach_mask=detach_mask)(self.two)
+        loss = ConsistencyLoss(self.model, self.chosen, detach_mask=detach_mask)(self.two)
         weights = self.trainable
-        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        found = _differentiated(loss, list(weights.values()))
         return Step(float(loss.detach()), dict(zip(weights, found, strict=True)))
 
     @once
     def twice(self) -> Twice:
-        """A plain second-order gradient of one image."""
+        """A plain second-order gradient of two images."""
         runs = 0
 
         def count(_name: str, _output: Any) -> None:
@@ -202,17 +210,38 @@ class Subject:
             runs += 1
 
         with borrowed(self.model, self.images.device), watched(self.model, count):
-            images = self.two[:1].clone().requires_grad_()
+            images = self.two.clone().requires_grad_()
             score = logits_of(self.model(images.clone())).sum()
             before, failure = runs, None
             try:
                 (gradient,) = torch.autograd.grad(score, images, create_graph=True)
                 if gradient.requires_grad:
-                    tensors = [images, *self.trainable.values()]
-                    torch.autograd.grad(gradient.square().sum(), tensors, allow_unused=True)
+                    _differentiated(gradient.square().sum(), [images, *self.trainable.values()])
             except RuntimeError as refused:
                 failure = str(refused).strip().split("\n")[0]
         return Twice(failure, runs - before)
+
+
+def _differentiated(value: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """Differentiate as `backward()` does, which trips over every part of the graph.
+
+    Asked for some gradients only, autograd skips what `once_differentiable` left to raise the
+    error, and gives gradients without that part's share.
+
+    Raises:
+        RuntimeError: The graph holds such a part.
+    """
+    seen: set[Any] = set()
+    left: list[Any] = [value.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("autograd::Error"):
+            raise RuntimeError("a part of the network is marked as once_differentiable")
+        seen.add(node)
+        left.extend(following for following, _ in node.next_functions)
+    return torch.autograd.grad(value, tensors, allow_unused=True)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
