@@ -1,6 +1,7 @@
 """Attention functions g(f, x) -> A: batched, differentiable, for any network."""
 
 from atcon.attention.cam import cam
+from atcon.attention.coverage import Coverage, coverage
 from atcon.attention.explain import attention_named, explain
 from atcon.attention.grad_cam import grad_cam
 from atcon.attention.gradient import gradient, gradient_times_input
@@ -22,6 +23,7 @@ __all__ = [
     "ATTENTION",
     "TARGETS",
     "Attention",
+    "Coverage",
     "LayerKind",
     "Trace",
     "attention_named",
@@ -29,6 +31,7 @@ __all__ = [
     "cam",
     "choose_classes",
     "count_guided",
+    "coverage",
     "explain",
     "find_layer",
     "grad_cam",
