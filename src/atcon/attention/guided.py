@@ -76,7 +76,7 @@ class _GuidedGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, grad: Tensor, result: Tensor, upper: float) -> Tensor:
-        passed = _open_gradient(grad.clamp(min=0), result, upper)
+        passed = _open_gradient(grad, result, upper).clamp_(min=0)
         ctx.save_for_backward(passed)
         return passed
 
