@@ -195,6 +195,7 @@ class Subject:
             return False
 
     def _step(self, *, detach_mask: bool) -> Step:
+        _ = self.passed  # as above
         loss = ConsistencyLoss(self.model, self.chosen, detach_mask=detach_mask)(self.two)
         weights = self.trainable
         found = _differentiated(loss, list(weights.values()))
