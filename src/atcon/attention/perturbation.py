@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from atcon.attention.target import selected
@@ -37,13 +36,12 @@ def masked_scores(
     images = run.images.detach()
     for chunk in masks:
         keep = chunk[:, None, None].to(images.dtype)
-        with torch.no_grad():
-            blended = keep * images
-            if filling is not None:
-                blended = blended + (1 - keep) * filling.to(images.dtype)
-            logits = run.score(blended.flatten(0, 1))
-            repeated = classes.repeat(len(chunk), *(1,) * (classes.ndim - 1))
-            yield chunk, class_scores(logits, repeated, score).view(len(chunk), len(images))
+        blended = keep * images
+        if filling is not None:
+            blended = blended + (1 - keep) * filling.to(images.dtype)
+        logits = run.score(blended.flatten(0, 1))
+        repeated = classes.repeat(len(chunk), *(1,) * (classes.ndim - 1))
+        yield chunk, class_scores(logits, repeated, score).view(len(chunk), len(images))
 
 
 def class_scores(logits: Logits, classes: Classes, score: str) -> Tensor:
