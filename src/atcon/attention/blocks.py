@@ -87,12 +87,15 @@ def _are_read(names: Sequence[str], seen: Recording) -> list[bool]:
         with run.rule.taking_a_map():
             found: Sequence[Tensor | None] = torch.autograd.grad(
                 score,
-                run.features,
+                [output.raw for output in run.outputs],
                 torch.linspace(1, 2, score.numel()).to(score).view_as(score),
                 retain_graph=True,
                 allow_unused=True,
             )
-        read = [gradient is not None and bool(gradient.any()) for gradient in found]
+        read = [
+            gradient is not None and bool(output.layout.map_in(gradient).any())
+            for output, gradient in zip(run.outputs, found, strict=True)
+        ]
         if any(read):
             return read
     return [False] * len(names)

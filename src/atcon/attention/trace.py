@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from atcon.attention.folding import LOOKS, Folds, folds_of, layout_of, tensors_i
 from atcon.attention.guided import GuidedRule, guided_activation
 from atcon.attention.normalisation import Norm
 from atcon.attention.target import choose_classes, logits_of, selected_sum
-from atcon.attention.tokens import Cells, map_layout, no_map, unpacked
+from atcon.attention.tokens import Cells, Layout, map_layout, no_map, unpacked
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Logits
 
@@ -36,6 +36,14 @@ __all__ = [
     "trace",
     "without_autocast",
 ]
+
+
+class KeptOutput(NamedTuple):
+    """A layer's map, and the tensor and arrangement it comes from, where gradients are taken."""
+
+    maps: Tensor
+    raw: Tensor
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Trace:
         grids: The cells of every convolution of the pass.
         attentions: The attention weights in the order of the pass, `[batch, head, query, key]`, or
             `[window, ...]` where attention is local.
+        outputs: Where `features` come from.
     """
 
     model: nn.Module
@@ -69,10 +78,16 @@ class Trace:
     tracked: bool
     grids: tuple[Cells, ...] = ()
     attentions: tuple[Tensor, ...] = ()
+    outputs: tuple[KeptOutput, ...] = ()
 
     def at(self, index: int) -> "Trace":
         """Give the same pass with one of its target layers."""
-        return replace(self, layers=(self.layers[index],), features=(self.features[index],))
+        return replace(
+            self,
+            layers=(self.layers[index],),
+            features=(self.features[index],),
+            outputs=(self.outputs[index],),
+        )
 
     def input(self, *, create_graph: bool) -> Images:
         """Give the images; with their graph only if they have one that the map shall keep."""
@@ -123,10 +138,11 @@ class Trace:
             raise InputError(
                 "this pass keeps no gradients, and this map needs them: trace it with them"
             )
+        kept = {id(output.maps): output for output in self.outputs}
         with self.rule.taking_a_map(guided=guided):
             found: tuple[Tensor | None, ...] = torch.autograd.grad(
                 selected_sum(self.logits, classes),
-                list(at),
+                [kept[id(x)].raw if id(x) in kept else x for x in at],
                 create_graph=create_graph,
                 retain_graph=True,
                 allow_unused=True,
@@ -136,7 +152,10 @@ class Trace:
             missing = next(x for x, gradient in zip(at, found, strict=True) if gradient is None)
             what = "the images" if missing is self.images else "the chosen layer"
             raise InputError(f"the class score does not depend on {what}")
-        return gradients
+        return tuple(
+            kept[id(x)].layout.map_in(gradient) if id(x) in kept else gradient
+            for x, gradient in zip(at, gradients, strict=True)
+        )
 
     def layer(self, classes: Classes, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
         """Give the target layer's feature maps and the chosen logits' gradient there.
@@ -206,8 +225,8 @@ def trace(
             raise InputError(
                 f"layer {type(layer).__name__} did not run in the model's forward pass"
             )
-        if len(outputs[0]) != len(images):
-            raise no_map(outputs[0], images, layer)
+        if len(outputs[0].raw) != len(images):
+            raise no_map(outputs[0].raw, images, layer)
     if len(logits) != len(images):
         raise InputError(f"{len(images)} images gave {len(logits)} rows of logits")
     if gradients and not logits.requires_grad:
@@ -215,12 +234,12 @@ def trace(
             f"the logits of {type(model).__name__} carry no gradient to the image: "
             "remove no_grad, detach or compilation from its forward pass"
         )
-    features = tuple(outputs[0] for outputs in kept)
+    found = tuple(outputs[0] for outputs in kept)
     return Trace(
         model,
         wanted,
         images,
-        features,
+        tuple(output.maps for output in found),
         logits,
         rule,
         folds,
@@ -228,25 +247,26 @@ def trace(
         tracked,
         tuple(grids),
         tuple(weights),
+        found,
     )
 
 
 @contextmanager
 def _kept_output(
     layer: nn.Module, images: Tensor, grids: Sequence[Cells]
-) -> Iterator[list[Tensor]]:
+) -> Iterator[list[KeptOutput]]:
     """Keep the map in a layer's output of the last call, safe from in-place operations after it.
 
-    The network goes on with a copy made of the map, so that gradients at the map are the layer's.
+    The network goes on with a copy made of the map.
     """
-    kept: list[Tensor] = []
+    kept: list[KeptOutput] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         tensor, changed = unpacked(output)
         layout = map_layout(tensor, images, layer, grids)
         assert tensor is not None  # noqa: S101  or there were no layout
-        kept[:] = [layout.map_in(tensor)]
-        return changed(layout.output_of(kept[0], tensor))
+        kept[:] = [KeptOutput(layout.map_in(tensor), tensor, layout)]
+        return changed(layout.output_of(kept[0].maps, tensor))
 
     hook = layer.register_forward_hook(keep)
     try:

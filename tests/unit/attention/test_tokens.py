@@ -165,3 +165,34 @@ class Tokens(nn.Module):
 class Pooled(nn.Module):
     def forward(self, x):
         return x.mean(dim=1)
+
+
+class Several(nn.Module):
+    """Gives its tokens, and something that it made of them itself, as Hugging Face's models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 4, 4, 4)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return {"last_hidden_state": tokens, "pooler_output": tokens.square().mean(dim=1)}
+
+
+class OfBoth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.several, self.fc = Several(), nn.Linear(4, 2)
+
+    def forward(self, x):
+        given = self.several(x)
+        return self.fc(given["pooler_output"] + given["last_hidden_state"].mean(dim=1))
+
+
+def test_what_a_layer_made_of_its_tokens_itself_counts_too():
+    torch.manual_seed(0)
+    model, images = OfBoth(), torch.randn(2, 3, 16, 16)
+    run = trace(model, images, model.several)
+    features, gradients = run.layer(torch.tensor([0, 1]))
+    expected = model.fc.weight[:, :, None, None] * (2 * features + 1) / 16
+    torch.testing.assert_close(gradients, expected.detach())
