@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from atcon import __version__
-from atcon.cli import attend, check, configs, demo, evaluate, repeat, report, run
+from atcon.cli import attend, check, configs, demo, evaluate, repeat, report, run, tables
 
 app = typer.Typer(
     name="atcon",
@@ -39,6 +39,6 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("attend")(attend.attend)
 app.command("check")(check.check)
 app.command("report")(report.report)
-app.command("list")(configs.list_configs)
+app.command("list")(tables.list_table)
 app.command("show")(configs.show)
 app.command("copy")(configs.copy)

@@ -13,6 +13,19 @@ def attend(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder for the pictures.")],
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="NAME",
+            help="A map of `atcon list maps`, or mask; again for more. By default grad_cam, "
+            "guided_backprop and mask. rise and occlusion take 500 and some 225 forward passes "
+            "for each image and stage.",
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="The layer to explain; else the run's.")
+    ] = None,
     stage: Annotated[
         list[str] | None, typer.Option("--stage", help="supervised, consistency; both by default.")
     ] = None,
@@ -26,16 +39,19 @@ def attend(
 ) -> None:
     """Show what the networks of a run look at: a picture per image, the numbers in index.json."""
     from atcon.cli.display import progress_for  # noqa: PLC0415
-    from atcon.experiments.finished import attend as attend_images  # noqa: PLC0415
+    from atcon.experiments.attend import attend as attend_images  # noqa: PLC0415
     from atcon.experiments.gallery import STAGES  # noqa: PLC0415
+    from atcon.experiments.judge import MAPS  # noqa: PLC0415
     from atcon.report import write_sheets  # noqa: PLC0415
 
     entries = attend_images(
         run,
         images,
         out,
+        maps=maps or MAPS,
         stages=stage or STAGES,
         label=label,
+        layer=layer,
         overrides=options.overrides(None, None, device, precision),
         progress=progress_for(quiet=quiet or as_json),
     )

@@ -1,28 +1,23 @@
-"""Use a finished run again: evaluate its networks, or look at new images through them."""
+"""Use a finished run again: open it, and evaluate its networks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 
 from atcon import records
-from atcon.consistency import contrast_of
-from atcon.data import ImageSet, Split, draw_test, read_image, resize
-from atcon.errors import BadImageError, InputError
-from atcon.evaluation import predict
+from atcon.data import ImageSet, Split, draw_test
+from atcon.errors import InputError
 from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, load_config
 from atcon.experiments.folder import RunFolder
-from atcon.experiments.gallery import STAGES, defined, put_maps, write_arrays
-from atcon.experiments.judge import MAPS, Verdicts, judge, judging_loss, shown_maps
+from atcon.experiments.judge import Verdicts, judge
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of
-from atcon.experiments.stages import inputs_of, squash_logits
 from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
 from atcon.types import Example
@@ -141,101 +136,6 @@ def _result(opened: FinishedRun, verdicts: Verdicts) -> dict[str, Any]:
             scores["consistency"], scores["supervised"], weights, config.level
         ),
         "floors": summary.floor_record(verdicts.stages["supervised"]),
-    }
-
-
-def attend(
-    run: Path,
-    images: Sequence[Path],
-    out: Path,
-    *,
-    stages: Sequence[str] = STAGES,
-    label: str | None = None,
-    overrides: Iterable[str] = (),
-    progress: Progress | None = None,
-) -> list[dict[str, Any]]:
-    """Compute the maps of new images with the networks of a finished run.
-
-    Writes `NNNN.npz` per image and `index.json` in the gallery's format; an image that cannot be
-    read is named and passed over.
-
-    Args:
-        run: The run folder.
-        images: Image files.
-        out: A new folder.
-        stages: Whose networks to ask.
-        label: The class to explain; None for the top predicted one of each network.
-        overrides: `device=…`, `precision=…`.
-        progress: Told what was passed over.
-
-    Raises:
-        InputError: `out` exists, no image can be read, or the class is unknown.
-    """
-    progress = progress or Progress()
-    opened = reopen(run, overrides)
-    if out.exists():
-        raise InputError(f"{out} exists already: choose another --out")
-    classes = opened.record["classes"]
-    if label is not None and label not in classes:
-        raise InputError(f"class {label!r} is not one of the run's: {', '.join(classes)}")
-    target = None if label is None else classes.index(label)
-    fabric = fabric_of(opened.config)
-    networks = {stage: opened.network(stage, fabric) for stage in stages}
-    entries: list[dict[str, Any]] = []
-    for path in images:
-        try:
-            pixels = resize(read_image(path), size_of(opened.config, networks[stages[0]]))
-        except BadImageError as error:
-            progress.note(f"passed over: {error}")
-            continue
-        file = f"{len(entries):04d}.npz"
-        arrays = {"image": pixels.permute(1, 2, 0).numpy()}
-        answers = {
-            stage: _attend_one(opened, stage, networks[stage], pixels, target, arrays, fabric)
-            for stage in stages
-        }
-        write_arrays(out / file, arrays)
-        entries.append(
-            {"name": str(path), "file": file, "labels": [], "boxes": [], "stages": answers}
-        )
-    if not entries:
-        raise InputError("no image could be read")
-    content = {"maps": list(MAPS), "stages": list(stages), "entries": entries}
-    records.write_json(out / "index.json", content)
-    return entries
-
-
-def _attend_one(
-    opened: FinishedRun,
-    stage: str,
-    network: Network,
-    pixels: torch.Tensor,
-    target: int | None,
-    arrays: dict[str, np.ndarray],
-    fabric: Fabric,
-) -> dict[str, Any]:
-    layer, classes = opened.record["model"]["layer"], opened.record["classes"]
-    loss = judging_loss(opened.config, network, layer, target)
-    with fabric.autocast():
-        seen = loss.compare(inputs_of(pixels[None], network, fabric.device), also=MAPS[:2])
-    multi_label = opened.record["multi_label"]
-    values = squash_logits(seen.logits, multi_label=multi_label)
-    chosen = predict(values, multi_label=multi_label)[0]
-    named = list(zip(classes, values[0], chosen, strict=True))
-    return {
-        "top": classes[int(values[0].argmax())],
-        "explained": classes[int(seen.classes[0])],
-        "predicted": [name for name, _, on in named if on],
-        "probabilities": {name: round(float(p), 4) for name, p, _ in named},
-        "correct": None,
-        "correlation": round(float(seen.correlation[0]), 4),
-        "mask_contrast": defined(float(contrast_of(seen)[0])),
-        "iou": None,
-        "ranges": put_maps(
-            arrays,
-            stage,
-            {name: value[0].detach().cpu().numpy() for name, value in shown_maps(seen).items()},
-        ),
     }
 
 

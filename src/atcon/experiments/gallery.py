@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from atcon import records
+from atcon.attention import attention_named
 from atcon.evaluation import predict
-from atcon.experiments.judge import MAPS, Judged, Verdicts
+from atcon.experiments.judge import MAPS, MASK, Judged, Verdicts
 from atcon.types import Example
 
 STAGES = ("supervised", "consistency")
@@ -56,8 +57,28 @@ def write_gallery(
                 "stages": stages,
             }
         )
-    content = {"maps": list(MAPS), "stages": list(STAGES), "entries": entries}
+    write_index(folder, MAPS, STAGES, entries)
+
+
+def write_index(
+    folder: Path, maps: Sequence[str], stages: Sequence[str], entries: list[dict[str, Any]]
+) -> None:
+    """Write `index.json`, with what the report must know of the maps to draw them."""
+    about = {name: _about(name) for name in maps}
+    content = {"maps": list(maps), "about": about, "stages": list(stages), "entries": entries}
     records.write_json(folder / "index.json", content)
+
+
+def _about(name: str) -> dict[str, Any]:
+    """Give a map's title, whether it is signed, and whether every pixel has its own value.
+
+    The maps that are made of masked passes are smooth, although they have the input's resolution.
+    """
+    if name == MASK:
+        return {"title": "Seen through the mask", "signed": False, "fine": False}
+    attention = attention_named(name)
+    fine = attention.resolution == "input" and attention.differentiable
+    return {"title": attention.title, "signed": attention.signed, "fine": fine}
 
 
 def put_maps(

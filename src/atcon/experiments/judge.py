@@ -17,7 +17,9 @@ from atcon.experiments.stages import consistency_loss, inputs_of, squash_logits
 from atcon.models import Network
 from atcon.types import Example
 
-MAPS = ("grad_cam", "guided_backprop", "mask")
+MASK = "mask"
+"""What is left of the image in the second pass; no map of the table."""
+MAPS = ("grad_cam", "guided_backprop", MASK)
 
 
 @dataclass

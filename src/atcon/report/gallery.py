@@ -1,7 +1,7 @@
 """The gallery: each drawn test image with its maps before and after, as small inline pictures."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from atcon.report.formats import Estimate, ends, plain
 from atcon.report.inputs import STAGES, Record, Run, dig, dig_list, dig_number
-from atcon.report.maps import TITLES, Pixels, image_of, maps_of, paint, read_arrays
+from atcon.report.maps import Bounds, Kind, Pixels, image_of, kinds_of, maps_of, paint, read_arrays
 
 INPUT_SIDE, MAP_SIDE, QUALITY = 320, 224, 80
 
@@ -112,17 +112,23 @@ def cards(run: Run) -> list[Card]:
     """
     entries = dig_list(run.gallery, "entries")
     classes = [str(name) for name in dig_list(run.summary, "classes")]
-    return [_card(run, entry, order, classes) for order, entry in enumerate(entries)]
+    kinds = kinds_of(run.gallery)
+    return [_card(run, entry, order, classes, kinds) for order, entry in enumerate(entries)]
 
 
-def _card(run: Run, entry: Record, order: int, classes: Sequence[str]) -> Card:
+def _card(
+    run: Run, entry: Record, order: int, classes: Sequence[str], kinds: Sequence[Kind]
+) -> Card:
     name = str(dig(entry, "name"))
     path = run.folder / "gallery" / Path(str(dig(entry, "file"))).name
     arrays = read_arrays(path)
     image = image_of(path, arrays)
     labels = tuple(str(label) for label in dig_list(entry, "labels"))
     before, after = (
-        _stage(path, entry, stage, image, arrays) for stage in ("supervised", "consistency")
+        _stage(
+            entry, stage, image, maps_of(path, dig(entry, "stages", stage), stage, arrays, kinds)
+        )
+        for stage in ("supervised", "consistency")
     )
     return Card(
         order=order,
@@ -151,17 +157,14 @@ def _frame(box: Record) -> Frame:
 
 
 def _stage(
-    path: Path, entry: Record, stage: str, image: Pixels, arrays: Mapping[str, Pixels]
+    entry: Record, stage: str, image: Pixels, maps: Iterable[tuple[Kind, Pixels, Bounds]]
 ) -> StageView | None:
     record = dig(entry, "stages", stage)
     if record is None:
         return None
     title = STAGES[stage]
     about = f"{title.lower()}, test image {dig(entry, 'name')}"
-    pictures = tuple(
-        render(kind, image, array, bounds, about)
-        for kind, array, bounds in maps_of(path, record, stage, arrays)
-    )
+    pictures = tuple(render(kind, image, array, bounds, about) for kind, array, bounds in maps)
     correct = dig(record, "correct")
     return StageView(
         title=title,
@@ -186,14 +189,11 @@ def _predictions(record: Record, labels: Sequence[str]) -> tuple[Prediction, ...
     )
 
 
-def render(
-    kind: str, image: Pixels, array: Pixels, bounds: tuple[float, float], about: str
-) -> Picture:
+def render(kind: Kind, image: Pixels, array: Pixels, bounds: Bounds, about: str) -> Picture:
     """Draw one map as an inline picture with its scale."""
     pixels, (low, high) = paint(kind, image, array, bounds)
-    return _picture(
-        pixels, MAP_SIDE, f"{TITLES[kind]} {about}", TITLES[kind], kind, _ramp(low, high)
-    )
+    said = f"{kind.title} {about}"
+    return _picture(pixels, MAP_SIDE, said, kind.title, kind.name, _ramp(low, high))
 
 
 def _ramp(low: float, high: float) -> Ramp:

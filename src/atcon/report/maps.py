@@ -1,7 +1,8 @@
 """The recorded maps of an image, read and checked, and painted for the eye."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atcon.errors import InputError
-from atcon.report.inputs import Record, dig, number
+from atcon.report.inputs import Record, dig, dig_list, number
 
 Pixels = NDArray[np.uint8]
 Fractions = NDArray[np.float64]
@@ -21,12 +22,56 @@ Bounds = tuple[float, float]
 
 MEAN_COLOUR = (124.0, 116.0, 104.0)
 """What zero is in ImageNet's normalised space: where a mask of 0 sends a pixel."""
-TITLES = {
-    "grad_cam": "Grad-CAM",
-    "guided_backprop": "Guided Backpropagation",
-    "mask": "Seen through the mask",
-}
-COLOURS = {"grad_cam": "viridis", "guided_backprop": "inferno"}
+_SIGNED, _OVERLAID, _ALONE = "RdBu_r", "viridis", "inferno"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the index says about a map: how it is called and drawn.
+
+    Attributes:
+        name: The key of its arrays and ranges.
+        title: Its name in print.
+        signed: Whether 0 is its middle, and what lies below is evidence against the class.
+        fine: Whether every pixel has a value of its own: then it is drawn alone, else over the
+            photograph.
+    """
+
+    name: str
+    title: str
+    signed: bool = False
+    fine: bool = False
+
+    @property
+    def colours(self) -> str:
+        """Its colour map; empty for the mask, which is shown by what it leaves of the image."""
+        if self.name == "mask":
+            return ""
+        return _SIGNED if self.signed else _ALONE if self.fine else _OVERLAID
+
+
+_FORMERLY = (
+    Kind("grad_cam", "Grad-CAM", signed=True),
+    Kind("guided_backprop", "Guided Backpropagation", fine=True),
+    Kind("mask", "Seen through the mask"),
+)
+"""What an index had before it said so itself."""
+
+
+def kinds_of(index: Record) -> tuple[Kind, ...]:
+    """Give the maps that an index names, in its order."""
+    about = dig(index, "about")
+    if about is None:
+        return _FORMERLY
+    return tuple(
+        Kind(
+            str(name),
+            str(dig(about, name, "title") or name),
+            signed=dig(about, name, "signed") is True,
+            fine=dig(about, name, "fine") is True,
+        )
+        for name in dig_list(index, "maps")
+    )
 
 
 def read_arrays(path: Path) -> dict[str, Pixels]:
@@ -49,15 +94,16 @@ def image_of(path: Path, arrays: Mapping[str, Pixels]) -> Pixels:
 
 
 def maps_of(
-    path: Path, record: Record, stage: str, arrays: Mapping[str, Pixels]
-) -> Iterator[tuple[str, Pixels, Bounds]]:
+    path: Path, record: Record, stage: str, arrays: Mapping[str, Pixels], kinds: Sequence[Kind]
+) -> Iterator[tuple[Kind, Pixels, Bounds]]:
     """Give kind, bytes and bounds of each map that a stage has."""
-    for kind in TITLES:
-        array = arrays.get(f"{stage}_{kind}")
+    for kind in kinds:
+        name = f"{stage}_{kind.name}"
+        array = arrays.get(name)
         if array is not None:
-            bounds = _bounds(path, dig(record, "ranges", kind), kind)
+            bounds = _bounds(path, dig(record, "ranges", kind.name), kind.name)
             if array.dtype != np.uint8 or array.ndim != 2:
-                raise InputError(f"{path}: '{stage}_{kind}' is not a uint8 array of H x W")
+                raise InputError(f"{path}: '{name}' is not a uint8 array of H x W")
             yield kind, array, bounds
 
 
@@ -69,26 +115,37 @@ def _bounds(path: Path, bounds: Any, kind: str) -> Bounds:
     raise InputError(f"{path}: the index gives no range [low, high] for {kind}, but {bounds!r}")
 
 
-def paint(kind: str, image: Pixels, array: Pixels, bounds: Bounds) -> tuple[Pixels, Bounds]:
+def paint(kind: Kind, image: Pixels, array: Pixels, bounds: Bounds) -> tuple[Pixels, Bounds]:
     """Draw one map for the eye; give its pixels and the values at the ends of its colours.
 
-    Grad-CAM is signed and shown from its lowest to its highest value over the grey photograph;
-    Guided Backpropagation as magnitude, the brightest 1 % clipped; the mask by what it leaves of
-    the image, since its own scale from 0 to 1 is absolute.
+    A map of coarse cells lies over the grey photograph, a fine one is drawn alone, its largest 1 %
+    clipped. Signed values run from blue over white at 0 to red, unsigned ones from the lowest to
+    the highest. The mask is shown by what it leaves of the image, since its own scale from 0 to 1
+    is absolute.
     """
+    fractions = array / 255 if kind.fine else _resized(array, image.shape[:2])
+    values = bounds[0] + (bounds[1] - bounds[0]) * fractions
+    if not kind.colours:
+        return _masked(image, values), bounds
+    low, high = shown = _ends(kind, values, bounds)
+    pixels = coloured(kind, np.clip((values - low) / (high - low or 1.0), 0.0, 1.0))
+    return (pixels if kind.fine else _overlaid(image, pixels)), shown
+
+
+def _ends(kind: Kind, values: Fractions, bounds: Bounds) -> Bounds:
+    """Give the values at the ends of the colours."""
     low, high = bounds
-    if kind == "grad_cam":
-        return _overlay(image, _resized(array, image.shape[:2])), bounds
-    if kind == "guided_backprop":
-        top = max(float(np.percentile(array, 99)), 1.0)
-        pixels = coloured(kind, np.minimum(array / top, 1.0))
-        return pixels, (low, low + (high - low) * top / 255)
-    return _masked(image, low + (high - low) * _resized(array, image.shape[:2])), bounds
+    if kind.signed:
+        size = float(np.percentile(abs(values), 99)) if kind.fine else max(abs(low), abs(high))
+        return (-size, size) if size else (-1.0, 1.0)
+    if kind.fine:
+        high = max(float(np.percentile(values, 99)), low + (high - low) / 255)
+    return low, high
 
 
-def coloured(kind: str, fractions: Fractions) -> Pixels:
+def coloured(kind: Kind, fractions: Fractions) -> Pixels:
     """Give the colours of a map's values, as fractions of its range."""
-    pixels: Pixels = mpl.colormaps[COLOURS[kind]](fractions, bytes=True)[..., :3]
+    pixels: Pixels = mpl.colormaps[kind.colours](fractions, bytes=True)[..., :3]
     return pixels
 
 
@@ -98,9 +155,9 @@ def _resized(array: Pixels, shape: tuple[int, ...]) -> Fractions:
     return np.asarray(fractions.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), float)
 
 
-def _overlay(image: Pixels, fractions: Fractions) -> Pixels:
+def _overlaid(image: Pixels, colours: Pixels) -> Pixels:
     grey = np.asarray(Image.fromarray(image).convert("L"), float)[..., None]
-    return _bytes(0.38 * grey + 0.62 * coloured("grad_cam", fractions))
+    return _bytes(0.38 * grey + 0.62 * colours)
 
 
 def _bytes(mixed: Fractions) -> Pixels:

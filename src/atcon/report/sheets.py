@@ -1,6 +1,6 @@
 """Sheets: one PNG per image, with a row of pictures per stage; what `atcon attend` shows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +14,12 @@ from atcon.records import read_json, whole_file
 from atcon.report.formats import UNDEFINED, decimal, ends
 from atcon.report.inputs import STAGES, Record, dig, dig_list, dig_number
 from atcon.report.maps import (
-    COLOURS,
-    TITLES,
     Bounds,
+    Kind,
     Pixels,
     coloured,
     image_of,
+    kinds_of,
     maps_of,
     paint,
     read_arrays,
@@ -29,6 +29,8 @@ SIDE, GAP, MARGIN = 272, 16, 24
 """Of a picture, between pictures, and around the sheet, in pixels."""
 HEADER, HEADING, TITLE, SCALE = 26, 50, 22, 26
 """Heights of the file's name, a row's heading, a picture's title and its scale."""
+LINE, COLUMNS = TITLE + SIDE + SCALE, 7
+"""Height of a line of pictures, and how many it has at most."""
 PAPER, INK, FAINT = "#ffffff", "#1b1f24", "#5f6873"
 
 
@@ -38,7 +40,7 @@ class _Panel:
 
     title: str
     pixels: Pixels
-    kind: str = ""
+    kind: Kind | None = None
     bounds: Bounds | None = None
 
 
@@ -52,27 +54,28 @@ def write_sheets(folder: Path) -> list[Path]:
         InputError: The index or an entry's arrays are missing or not of the recorded kind.
     """
     index = read_json(folder / "index.json")
-    stages = [str(stage) for stage in dig_list(index, "stages")]
-    return [_write_sheet(folder, entry, stages) for entry in dig_list(index, "entries")]
+    stages, kinds = [str(stage) for stage in dig_list(index, "stages")], kinds_of(index)
+    return [_write_sheet(folder, entry, stages, kinds) for entry in dig_list(index, "entries")]
 
 
-def _write_sheet(folder: Path, entry: Record, stages: list[str]) -> Path:
+def _write_sheet(folder: Path, entry: Record, stages: list[str], kinds: Sequence[Kind]) -> Path:
     path = folder / Path(str(dig(entry, "file"))).name
-    sheet = _sheet(path, entry, [stage for stage in stages if dig(entry, "stages", stage)])
+    sheet = _sheet(path, entry, [stage for stage in stages if dig(entry, "stages", stage)], kinds)
     target = path.with_suffix(".png")
     with whole_file(target) as part:
         sheet.save(part, "PNG")
     return target
 
 
-def _sheet(path: Path, entry: Record, stages: list[str]) -> Image.Image:
+def _sheet(path: Path, entry: Record, stages: list[str], kinds: Sequence[Kind]) -> Image.Image:
     """Lay out the sheet of one image: its name, then heading and pictures of each stage."""
     if not stages:
         raise InputError(f"{path}: the index gives no stage for it")
     arrays = read_arrays(path)
     image = image_of(path, arrays)
-    row = HEADING + TITLE + SIDE + SCALE
-    columns = 1 + len(TITLES)
+    lines = -(-(1 + len(kinds)) // COLUMNS)
+    columns = -(-(1 + len(kinds)) // lines)
+    row = HEADING + lines * LINE
     width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
     sheet = Image.new("RGB", (width, MARGIN + HEADER + len(stages) * row + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -84,16 +87,14 @@ def _sheet(path: Path, entry: Record, stages: list[str]) -> Image.Image:
         heading = f"{_title(stage)}: {_answer(record)}"
         _text(draw, (MARGIN, top + 20), heading, 14, room=width - 2 * MARGIN)
         panels = [_Panel("Input", image)]
-        for kind, array, bounds in maps_of(path, record, stage, arrays):
-            panels.append(_Panel(TITLES[kind], *_painted(kind, image, array, bounds)))
-        for column, panel in enumerate(panels):
-            _draw_panel(sheet, draw, panel, MARGIN + column * (SIDE + GAP), top + HEADING)
+        for kind, array, bounds in maps_of(path, record, stage, arrays, kinds):
+            pixels, shown = paint(kind, image, array, bounds)
+            panels.append(_Panel(kind.title, pixels, kind, shown))
+        for place, panel in enumerate(panels):
+            line, column = divmod(place, columns)
+            left, upper = MARGIN + column * (SIDE + GAP), top + HEADING + line * LINE
+            _draw_panel(sheet, draw, panel, left, upper)
     return sheet
-
-
-def _painted(kind: str, image: Pixels, array: Pixels, bounds: Bounds) -> tuple[Pixels, str, Bounds]:
-    pixels, shown = paint(kind, image, array, bounds)
-    return pixels, kind, shown
 
 
 def _title(stage: str) -> str:
@@ -118,15 +119,15 @@ def _percent(record: Record, label: str) -> str:
 def _draw_panel(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, panel: _Panel, left: int, top: int
 ) -> None:
-    _text(draw, (left, top + 2), panel.title, 12, colour=FAINT)
+    _text(draw, (left, top + 2), panel.title, 12, colour=FAINT, room=SIDE)
     picture = _fitted(panel.pixels)
     place = (left + (SIDE - picture.width) // 2, top + TITLE + (SIDE - picture.height) // 2)
     sheet.paste(picture, place)
-    if panel.bounds is None:
+    if panel.kind is None or panel.bounds is None:
         return
     below = top + TITLE + SIDE + 5
     low, high = ends(*panel.bounds)
-    if panel.kind not in COLOURS:
+    if not panel.kind.colours:
         keeps = f"keeps {_share(panel.bounds[0])} to {_share(panel.bounds[1])} of the image"
         _text(draw, (left, below), keeps, 11, colour=FAINT)
         return

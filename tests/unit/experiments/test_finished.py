@@ -8,7 +8,8 @@ from pipeline import atcon, content_of, truncate
 
 from atcon.data import digits
 from atcon.errors import InputError
-from atcon.experiments.finished import attend, evaluate
+from atcon.experiments.attend import attend
+from atcon.experiments.finished import evaluate
 from atcon.experiments.progress import Progress
 from atcon.records import read_csv, read_json
 

@@ -9,11 +9,11 @@ from run_folder import edit_json
 
 from atcon.errors import InputError
 from atcon.report import write_sheets
-from atcon.report.maps import paint, read_arrays
-from atcon.report.sheets import GAP, HEADER, HEADING, MARGIN, SCALE, SIDE, TITLE
+from atcon.report.maps import kinds_of, paint, read_arrays
+from atcon.report.sheets import COLUMNS, GAP, HEADER, HEADING, LINE, MARGIN, SIDE, TITLE
 
 TOP = MARGIN + HEADER + HEADING + TITLE
-ROW = HEADING + TITLE + SIDE + SCALE
+ROW = HEADING + LINE
 
 
 @pytest.fixture
@@ -62,8 +62,9 @@ def test_each_panel_shows_its_picture(folder):
     left, top = (SIDE - size[0]) // 2, (SIDE - size[1]) // 2
     for row, (stage, record) in enumerate(entry["stages"].items()):
         expected = [arrays["image"]]
-        for kind, bounds in record["ranges"].items():
-            pixels, _ = paint(kind, arrays["image"], arrays[f"{stage}_{kind}"], tuple(bounds))
+        for kind in kinds_of({}):
+            bounds = tuple(record["ranges"][kind.name])
+            pixels, _ = paint(kind, arrays["image"], arrays[f"{stage}_{kind.name}"], bounds)
             expected.append(pixels)
         for column, pixels in enumerate(expected):
             drawn = panel(sheet, row, column)[top : top + size[1], left : left + size[0]]
@@ -78,6 +79,29 @@ def test_a_sheet_has_a_row_per_stage(folder):
     one = pixels_of(write_sheets(folder)[0])
     assert len(both) - len(one) == ROW
     assert (one[:ROW] == both[:ROW]).all()
+
+
+def test_many_maps_take_more_lines_each_with_its_title(folder):
+    names = [f"map{number}" for number in range(2 * COLUMNS)]
+    index = json.loads((folder / "index.json").read_text())
+    arrays, entry = read_arrays(folder / "000.npz"), index["entries"][0]
+    record = {**entry["stages"]["supervised"], "ranges": {name: [-1.0, 1.0] for name in names}}
+    half = np.full((4, 4), 0, np.uint8)
+    more = {f"supervised_{name}": half + 17 * at for at, name in enumerate(names)}
+    np.savez(folder / "000.npz", image=arrays["image"], **more)
+    about = {name: {"title": name, "signed": True, "fine": True} for name in names}
+    entries = [{**entry, "stages": {"supervised": record}}]
+    edit_json(folder / "index.json", maps=names, about=about, entries=entries)
+    sheet = pixels_of(write_sheets(folder)[0])
+    assert sheet.shape[0] == MARGIN + HEADER + HEADING + 3 * LINE + MARGIN // 2
+    columns = (sheet.shape[1] - 2 * MARGIN + GAP) // (SIDE + GAP)
+    assert columns <= COLUMNS
+    for at, kind in enumerate(kinds_of({"maps": names, "about": about}), start=1):
+        line, column = divmod(at, columns)
+        top, left = TOP + line * LINE, MARGIN + column * (SIDE + GAP)
+        pixels, _ = paint(kind, arrays["image"], half + 17 * (at - 1), (-1.0, 1.0))
+        assert (sheet[top + SIDE // 2, left + SIDE // 2] == pixels[2, 2]).all(), kind
+        assert (sheet[top - TITLE : top, left : left + SIDE] != 255).any()
 
 
 def test_the_heading_says_class_probability_and_consistency(folder):

@@ -1,0 +1,113 @@
+"""`atcon list WHAT`: the tables of names that the library, the configurations and the CLI share."""
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import typer
+
+from atcon.cli.configs import list_configs
+from atcon.errors import InputError
+
+_GRIDS = {"layer": "cells", "input": "pixels", "tokens": "tokens"}
+
+
+def list_table(
+    table: Annotated[
+        str, typer.Argument(help="configs, maps, matchings, correlations, masks or presets.")
+    ] = "configs",
+) -> None:
+    """List the shipped configurations, or the names of another table."""
+    if table not in TABLES:
+        nearest = get_close_matches(table, TABLES, n=1, cutoff=0.0)[0]
+        raise InputError(f"no table {table!r}: did you mean {nearest!r}? ({', '.join(TABLES)})")
+    TABLES[table]()
+
+
+def _maps() -> None:
+    from atcon.attention import ATTENTION  # noqa: PLC0415
+
+    _show(
+        ("name", "map", "grid", "signed", "trains", "source"),
+        (
+            (
+                name,
+                entry.title,
+                _GRIDS[entry.resolution],
+                "yes" if entry.signed else "no",
+                "yes" if entry.differentiable else "no",
+                entry.source,
+            )
+            for name, entry in ATTENTION.items()
+        ),
+    )
+
+
+def _matchings() -> None:
+    from atcon.consistency.matching import MATCHINGS  # noqa: PLC0415
+
+    _show(
+        ("name", "by", "maps"),
+        (
+            (
+                name,
+                f"{entry.pooling} {entry.by}" if entry.by == "pool" else entry.by,
+                ", ".join(entry.maps or ("any",)),
+            )
+            for name, entry in MATCHINGS.items()
+        ),
+    )
+
+
+def _correlations() -> None:
+    from atcon.consistency.correlation import CORRELATIONS  # noqa: PLC0415
+
+    _show(("name", "value"), ((name, _first_line(h)) for name, h in CORRELATIONS.items()))
+
+
+def _masks() -> None:
+    from atcon.consistency.masks import MASKS  # noqa: PLC0415
+
+    _show(("name", "mask"), ((name, _first_line(mask)) for name, mask in MASKS.items()))
+
+
+def _presets() -> None:
+    from atcon.consistency import PRESETS  # noqa: PLC0415
+
+    _show(
+        ("name", "mask", "detached", "correlation", "squashed", "layer"),
+        (
+            (
+                name,
+                str(preset.mask),
+                "yes" if preset.detach_mask else "no",
+                str(preset.correlation),
+                "yes" if preset.squash else "no",
+                preset.layer,
+            )
+            for name, preset in PRESETS.items()
+        ),
+    )
+
+
+TABLES: dict[str, Callable[[], None]] = {
+    "configs": list_configs,
+    "maps": _maps,
+    "matchings": _matchings,
+    "correlations": _correlations,
+    "masks": _masks,
+    "presets": _presets,
+}
+
+
+def _first_line(documented: Any) -> str:
+    return str(documented.__doc__).splitlines()[0]
+
+
+def _show(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print columns as wide as they need, without a frame, so that `grep` and `cut` serve."""
+    lines = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        typer.echo("  ".join(cells).rstrip())
