@@ -233,3 +233,22 @@ def test_hardtanh_around_zero_and_random_slopes_are_left_alone():
     assert guided_activation(rule, functional.rrelu, (x,), {"training": True}) is None
     assert rule.guided == 0
     assert rule.unguided == {"hardtanh": 1, "rrelu": 1}
+
+
+def test_a_relu6_whose_result_is_written_to_differentiates_as_in_torch():
+    class Written(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            y = functional.relu6(4 * self.conv(x))
+            y += 1
+            return self.fc(y.mean(dim=(2, 3)))
+
+    model, images = Written().double(), pictures()
+    found = torch.autograd.grad(trace(model, images).logits[:, 0].sum(), model.conv.weight)
+    expected = torch.autograd.grad(model(images)[:, 0].sum(), model.conv.weight)
+    torch.testing.assert_close(found, expected)
+    assert guided_backprop(model, images, 0).any()

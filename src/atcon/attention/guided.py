@@ -75,8 +75,8 @@ class _GuidedGradient(torch.autograd.Function):
     """max(grad, 0) where the activation is open (Eq. 5); linear in `grad` where it passes."""
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, result: Tensor, upper: float) -> Tensor:
-        passed = _open_gradient(grad, result, upper).clamp_(min=0)
+    def forward(ctx: Any, grad: Tensor, kept: Tensor, upper: float) -> Tensor:
+        passed = _open_gradient(grad, kept, upper).clamp_(min=0)
         ctx.save_for_backward(passed)
         return passed
 
@@ -87,30 +87,36 @@ class _GuidedGradient(torch.autograd.Function):
 
 
 class _ClippedReLU(torch.autograd.Function):
-    """min(max(x, 0), upper); its result, which the next layer keeps too, says where it is open."""
+    """min(max(x, 0), upper); its result, which the next layer keeps too, says where it is open.
+
+    Where PyTorch would not keep the result, the network may write to it: then one byte per element.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, upper: float, inplace: bool, rule: GuidedRule) -> Tensor:
         if inplace:
             ctx.mark_dirty(x)
         result = x.clamp_(0, upper) if inplace else x.clamp(0, upper)
-        ctx.save_for_backward(result)
+        keeps_result = inplace or upper == math.inf
+        ctx.save_for_backward(result if keeps_result else (x > 0) & (x < upper))
         ctx.upper, ctx.rule = upper, rule
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (result,) = ctx.saved_tensors
+        (kept,) = ctx.saved_tensors
         take = _GuidedGradient.apply if ctx.rule.active else _open_gradient
-        return take(grads[0], result, ctx.upper), None, None, None
+        return take(grads[0], kept, ctx.upper), None, None, None
 
 
-def _open_gradient(grad: Tensor, result: Tensor, upper: float) -> Tensor:
-    """Pass `grad` where 0 < result < upper."""
+def _open_gradient(grad: Tensor, kept: Tensor, upper: float) -> Tensor:
+    """Pass `grad` where the kept result lies between 0 and `upper`, or where the kept flags say."""
+    if kept.dtype == torch.bool:
+        return torch.where(kept, grad, 0)
     if upper == math.inf:
-        passed: Tensor = torch.ops.aten.threshold_backward(grad, result, 0)
+        passed: Tensor = torch.ops.aten.threshold_backward(grad, kept, 0)
     else:
-        passed = torch.ops.aten.hardtanh_backward(grad, result, 0, upper)
+        passed = torch.ops.aten.hardtanh_backward(grad, kept, 0, upper)
     return passed
 
 
