@@ -24,10 +24,11 @@ ALIKE = {
 }
 """Without maps of their own, these compare the paper's."""
 
+FORMS = {"guided_backprop_mask": MASKS, "grad_cam_mask": ("deviation",)}
 COMBINATIONS = [
     {"matching": matching, "correlation": correlation, **mask}
     for matching, correlation in product([m for m in MATCHINGS if m not in ALIKE], CORRELATIONS)
-    for mask in ([{"mask": name} for name in MASKS] if matching in MASKED else [{}])
+    for mask in ([{"mask": name} for name in FORMS[matching]] if matching in MASKED else [{}])
 ]
 COMBINED = pytest.mark.parametrize("choices", COMBINATIONS, ids=lambda c: "-".join(c.values()))
 EVERY_OPTION = MaskOptions(smooth=1.0, floor=0.2, strength=(0.5, 1.0))

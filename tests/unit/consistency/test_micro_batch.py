@@ -28,8 +28,9 @@ def assert_same(found, expected, tolerance=1e-12):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=tolerance)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
-@pytest.mark.parametrize("built", NETWORKS)
+@pytest.mark.parametrize(
+    ("built", "size"), [*((name, 2) for name in NETWORKS), *(("residual", n) for n in (1, 3, 5, 9))]
+)
 def test_loss_gradients_and_details_are_those_of_the_whole_batch(built, size):
     model, images = network(built), pictures(5)
     expected, whole, details = backward(model, images)
