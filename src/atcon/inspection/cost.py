@@ -10,7 +10,7 @@ from torch.nn import functional
 from atcon.attention import logits_of
 from atcon.attention.borrow import borrowed
 from atcon.consistency import ConsistencyLoss
-from atcon.inspection.finding import Finding, note, ok
+from atcon.inspection.finding import Finding, counted, note, ok
 from atcon.inspection.memory import Cost, cost_of
 from atcon.inspection.subject import Subject
 
@@ -30,11 +30,12 @@ def cost(subject: Subject) -> Iterator[Finding]:
         if subject.trains(detach_mask=options["detach_mask"])
     }
     measured = {"supervised": supervised, **losses}
-    lines = [f"; {name}: {_times(taken, supervised)}" for name, taken in losses.items()]
-    what = (
-        f"batch of {count}, supervised step: {supervised.seconds:.3g} s and "
-        f"{_mib(supervised.peak)} beyond the weights{''.join(lines)}"
-    )
+    memory = f"{supervised.peak / 2**20:.0f} MiB beyond the weights"
+    lines = [
+        f"a supervised step of {counted(count, 'image')}: {supervised.seconds:.3g} s, {memory}",
+        *(f"loss, {name}: {_times(taken, supervised)}" for name, taken in losses.items()),
+    ]
+    what = "\n".join(lines)
     values = {
         "batch": count,
         "seconds": {name: taken.seconds for name, taken in measured.items()},
@@ -86,7 +87,3 @@ def _measure(subject: Subject, call: Callable[[], None]) -> Cost:
 def _times(cost: Cost, supervised: Cost) -> str:
     time, memory = cost.seconds / supervised.seconds, cost.peak / max(supervised.peak, 1)
     return f"{time:.1f} times the time, {memory:.1f} times the memory"
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:.0f} MiB"

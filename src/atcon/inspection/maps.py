@@ -117,7 +117,7 @@ def masks(subject: Subject) -> Iterator[Finding]:
     if trivial:
         say = warning if "default" in trivial else note
         yield say(
-            f"{what}. With {', '.join(trivial)} the mask hardly masks: the maps agree anyway",
+            f"{what}. The mask hardly masks, and the maps agree anyway, with: {', '.join(trivial)}",
             "try a scale-free mask (mask='deviation'), and compare with the uniform mask: a gain "
             "that it gives too is that of dimming",
             **values,

@@ -2,8 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from pipeline import atcon
 
+from atcon.cli.check import _wake
 from atcon.inspection import CHECKS
 from atcon.models import build, save_weights
 
@@ -139,3 +141,13 @@ def test_a_file_that_cannot_be_run_is_named(tmp_path):
     ended = atcon("check", f"{tmp_path / 'broken.py'}:network")
     assert ended.code == 2
     assert "broken.py cannot be run (ModuleNotFoundError" in ended.err
+
+
+def test_a_new_head_that_starts_at_zero_is_drawn_so_that_there_is_something_to_see():
+    zero, drawn = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    torch.nn.init.zeros_(zero.weight)
+    before = drawn.weight.clone()
+    for head in (zero, drawn):
+        _wake(head)
+    assert bool(zero.weight.any())
+    assert torch.equal(drawn.weight, before)
