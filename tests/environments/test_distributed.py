@@ -15,15 +15,21 @@ PROGRAM = ROOT / "tests" / "support" / "two_processes.py"
 NEAR = {"float32": 1e-6, "float64": 1e-12}
 
 SHARED = {
-    "ddp": ["ddp/default/float32", "ddp/default/float64", "ddp/supervised too/float64"],
-    "fsdp": ["fsdp/default/float32", "fsdp/default/float64", "fsdp parts/default/float64"],
+    "the usual": [
+        "ddp/default/float32",
+        "ddp/default/float64",
+        "fsdp/default/float64",
+        "fsdp parts/default/float64",
+    ],
     "ddp, the rest": [
+        "ddp/supervised too/float64",
         "ddp/paper/float64",
         "ddp/checkpointed/float64",
         "ddp/micro-batches/float64",
         "ddp static/default/float64",
     ],
     "fsdp, the rest": [
+        "fsdp/default/float32",
         "fsdp/paper/float64",
         "fsdp/checkpointed/float64",
         "fsdp/supervised too/float64",
