@@ -23,6 +23,7 @@ from atcon.attention.convolution import CONVOLUTIONS, Convolution
 from atcon.attention.folding import LOOKS, Folds, folds_of, layout_of, tensors_in
 from atcon.attention.guided import GuidedRule, guided_activation
 from atcon.attention.normalisation import Norm
+from atcon.attention.second_order import TWICE
 from atcon.attention.target import choose_classes, logits_of, selected_sum
 from atcon.attention.tokens import Cells, Layout, map_layout, no_map, unpacked
 from atcon.errors import InputError
@@ -350,6 +351,8 @@ class _Traced(TorchFunctionMode):
         result = guided_activation(self.rule, func, args, kwargs)
         if result is None and func in CONVOLUTIONS:
             result = self._convolve(*args, **kwargs)
+        if func in TWICE:
+            result = TWICE[func](*args, **kwargs)
         attended = attend(func, args, kwargs) if result is None else None
         if attended is not None:
             result = attended.result

@@ -106,7 +106,9 @@ class ConsistencyLoss(nn.Module):
         self.micro_batch = micro_batch
         self.generator = generator
         self.layer_name: str | None = None
-        self._layer = layer
+        self._wanted: list[str | nn.Module | None] = (  # a list: its modules are not children
+            [layer] if layer is None or isinstance(layer, str | nn.Module) else list(layer)
+        )
         self._check_batches()
 
     @property
@@ -198,13 +200,9 @@ class ConsistencyLoss(nn.Module):
         used = [attention for _, attention in self.method.maps] + [*map(attention_named, also)]
         if all(attention.resolution != "layer" for attention in used):
             return {}
-        if self._layer is None or isinstance(self._layer, str | nn.Module):
-            wanted: Sequence[str | nn.Module | None] = [self._layer]
-        else:
-            wanted = self._layer
         kind = self.preset.layer
-        layers = dict(resolve_layer(self.model, one, images, kind) for one in wanted)
-        self._layer = list(layers)
+        layers = dict(resolve_layer(self.model, one, images, kind) for one in self._wanted)
+        self._wanted = list(layers)
         self.layer_name = ", ".join(layers)
         return layers
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from atcon.attention.second_order import refuse_cut_graph
+
 _SCALES = (2.0**16, 2.0**8, 1.0)
 """Under half precision the first that does not overflow, so that small gradients do not vanish."""
 
@@ -29,9 +31,15 @@ class Gathered:
         self.total: list[Tensor | None] = [None] * len(self.weights)
 
     def add(self, loss: Tensor) -> None:
-        """Take the gradients of one loss and free its graph."""
+        """Take the gradients of one loss and free its graph.
+
+        Raises:
+            InputError: A part of the network cannot be differentiated twice.
+        """
         if not loss.requires_grad:
             return
+        if all(known is None for known in self.total):
+            refuse_cut_graph(loss)
         for scale in self.scales:
             last = scale == self.scales[-1]
             gradients = torch.autograd.grad(

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from atcon.attention import Trace, logits_of, resolve_layer, trace
 from atcon.attention.borrow import borrowed, recordable
+from atcon.attention.second_order import refuse_cut_graph
 from atcon.attention.tokens import Cells, map_layout, unpacked
 from atcon.attention.wrapped import named_layers
 from atcon.consistency import PRESETS, Comparison, ConsistencyLoss
@@ -218,30 +219,14 @@ class Subject:
                 (gradient,) = torch.autograd.grad(score, images, create_graph=True)
                 if gradient.requires_grad:
                     _differentiated(gradient.square().sum(), [images, *self.trainable.values()])
-            except RuntimeError as refused:
+            except (RuntimeError, InputError) as refused:
                 failure = str(refused).strip().split("\n")[0]
         return Twice(failure, runs - before)
 
 
 def _differentiated(value: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """Differentiate as `backward()` does, which trips over every part of the graph.
-
-    Asked for some gradients only, autograd skips what `once_differentiable` left to raise the
-    error, and gives gradients without that part's share.
-
-    Raises:
-        RuntimeError: The graph holds such a part.
-    """
-    seen: set[Any] = set()
-    left: list[Any] = [value.grad_fn]
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
-            continue
-        if node.name().endswith("autograd::Error"):
-            raise RuntimeError("a part of the network is marked as once_differentiable")
-        seen.add(node)
-        left.extend(following for following, _ in node.next_functions)
+    """Differentiate as `backward()` does, which trips over every part of the graph."""
+    refuse_cut_graph(value)
     return torch.autograd.grad(value, tensors, allow_unused=True)
 
 

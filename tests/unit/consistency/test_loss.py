@@ -252,3 +252,12 @@ def test_takes_any_number_of_batches_of_any_size():
     for count, size in ((2, 12), (3, 16), (1, 10)):
         assert loss(pictures(count, size)).isfinite()
         assert len(loss.details.correlation) == count
+
+
+def test_a_layer_given_as_a_module_is_the_layer_of_its_name():
+    model, images = network("plain"), pictures()
+    by_module, by_name = ConsistencyLoss(model, model[4]), ConsistencyLoss(model, "4")
+    for _ in range(2):
+        assert torch.equal(by_module(images), by_name(images))
+    assert by_module.layer_name == "4"
+    assert len(list(by_module.modules())) == len(list(model.modules())) + 1
