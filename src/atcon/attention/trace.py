@@ -2,30 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from atcon.attention.attention_weights import attend
-from atcon.attention.borrow import (
-    batch_statistics,
-    borrowed,
-    recordable,
-    uses_batch_statistics,
-)
-from atcon.attention.checkpointing import Replay, kept_whole, replayed
-from atcon.attention.convolution import CONVOLUTIONS, Convolution
-from atcon.attention.folding import LOOKS, Folds, folds_of, layout_of, tensors_in
-from atcon.attention.guided import GuidedRule, guided_activation
-from atcon.attention.normalisation import Norm
-from atcon.attention.second_order import TWICE
+from atcon.attention.borrow import borrowed, recordable
+from atcon.attention.folding import Folds, folds_of, layout_of
+from atcon.attention.guided import GuidedRule
+from atcon.attention.mode import KeptOutput, Notes, TracedMode, entered, kept_output
 from atcon.attention.target import choose_classes, logits_of, selected_sum
-from atcon.attention.tokens import Cells, Layout, map_layout, no_map, unpacked
+from atcon.attention.tokens import Cells, no_map
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Logits
 
@@ -37,14 +24,6 @@ __all__ = [
     "trace",
     "without_autocast",
 ]
-
-
-class KeptOutput(NamedTuple):
-    """A layer's map, and the tensor and arrangement it comes from, where gradients are taken."""
-
-    maps: Tensor
-    raw: Tensor
-    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -202,11 +181,9 @@ def trace(
     wanted = (layers,) if isinstance(layers, nn.Module) else tuple(layers or ())
     kind = images.device.type
     autocast = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
-    rule = GuidedRule()
-    grids: list[Cells] = []
-    weights: list[Tensor] = []
+    notes = Notes()
     with ExitStack() as stack:
-        kept = [stack.enter_context(_kept_output(layer, images, grids)) for layer in wanted]
+        kept = [stack.enter_context(kept_output(layer, images, notes.grids)) for layer in wanted]
         folds = folds or (folds_of(model, images) if gradients else Folds({}, model))
         stack.enter_context(borrowed(model, images.device, compiled=not (gradients or wanted)))
         images = recordable(images)
@@ -216,8 +193,8 @@ def trace(
         entry = images.clone(memory_format=layout_of(images))  # the model may write to its input
         if gradients:
             leaf = None if tracked else entry
-            mode = _Traced(rule, folds, leaf, grids, weights)
-            stack.enter_context(_entered(mode, model, wanted, images))
+            mode = TracedMode(notes, folds, leaf)
+            stack.enter_context(entered(mode, model, wanted, images))
         else:
             stack.enter_context(torch.no_grad())
         logits = logits_of(model(entry))
@@ -242,160 +219,14 @@ def trace(
         images,
         tuple(output.maps for output in found),
         logits,
-        rule,
+        notes.rule,
         folds,
         autocast,
         tracked,
-        tuple(grids),
-        tuple(weights),
+        tuple(notes.grids),
+        tuple(notes.weights),
         found,
     )
-
-
-@contextmanager
-def _kept_output(
-    layer: nn.Module, images: Tensor, grids: Sequence[Cells]
-) -> Iterator[list[KeptOutput]]:
-    """Keep the map in a layer's output of the last call, safe from in-place operations after it.
-
-    The network goes on with a copy made of the map.
-    """
-    kept: list[KeptOutput] = []
-
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        tensor, changed = unpacked(output)
-        layout = map_layout(tensor, images, layer, grids)
-        assert tensor is not None  # noqa: S101  or there were no layout
-        kept[:] = [KeptOutput(layout.map_in(tensor), tensor, layout)]
-        return changed(layout.output_of(kept[0].maps, tensor))
-
-    hook = layer.register_forward_hook(keep)
-    try:
-        yield kept
-    finally:
-        hook.remove()
-
-
-@contextmanager
-def _entered(
-    mode: "_Traced", model: nn.Module, layers: Sequence[nn.Module], images: Tensor
-) -> Iterator[None]:
-    """Enter `mode`, and enter it again whenever a checkpointed part of the model runs again."""
-
-    def remember() -> Replay:
-        then, by_batch = mode.again(), uses_batch_statistics()
-        mode.before = then.before
-
-        @contextmanager
-        def replay() -> Iterator[None]:
-            again = then.again()
-            with ExitStack() as stack:
-                for layer in layers:
-                    stack.enter_context(_kept_output(layer, images, again.grids))
-                stack.enter_context(batch_statistics(used=by_batch))
-                stack.enter_context(borrowed(model, images.device))
-                stack.enter_context(_entered(again, model, layers, images))
-                yield
-
-        return replay
-
-    with replayed(remember), mode:
-        yield
-
-
-class _Traced(TorchFunctionMode):
-    """While entered, every ReLU obeys the rule and convolutions and BatchNorm differentiate fast.
-
-    Args:
-        rule: Of the pass.
-        folds: The convolutions that take the BatchNorm after them along.
-        leaf: The input, if nobody but a map will ask for its gradient.
-        grids: Where to note the cells of the convolutions.
-        weights: Where to keep the attention weights.
-    """
-
-    def __init__(
-        self,
-        rule: GuidedRule,
-        folds: Folds,
-        leaf: Tensor | None,
-        grids: list[Cells],
-        weights: list[Tensor],
-    ) -> None:
-        super().__init__()
-        self.rule, self.folds, self.leaf = rule, folds, leaf
-        self.grids, self.weights = grids, weights
-        self.normalised: dict[int, tuple[Tensor, Convolution, Norm]] = {}
-        self.before: set[int] = set()  # normalised before a checkpointed part began
-
-    def again(self) -> "_Traced":
-        """Give the same conditions, as they are now, with notes of their own."""
-        other = copy(self)
-        other.rule, other.grids = GuidedRule(), list(self.grids)
-        other.weights = None if self.weights is None else []
-        other.normalised, other.before = dict(self.normalised), set(self.normalised)
-        return other
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is functional.batch_norm and (norm := Norm.called_with(*args, **kwargs)):
-            return self._normalise(kwargs.get("input", args[0] if args else None), norm)
-        if self.normalised and func not in LOOKS:
-            args, kwargs = self._restored((args, kwargs))
-        result = guided_activation(self.rule, func, args, kwargs)
-        if result is None and func in CONVOLUTIONS:
-            result = self._convolve(*args, **kwargs)
-        if func in TWICE:
-            result = TWICE[func](*args, **kwargs)
-        attended = attend(func, args, kwargs) if result is None else None
-        if attended is not None:
-            result = attended.result
-            if attended.weights is not None:
-                self.weights.append(attended.weights)
-        result = func(*args, **kwargs) if result is None else result
-        if func in CONVOLUTIONS:
-            self.grids.append(tuple(result.shape[2:]))
-        return result
-
-    def _convolve(self, *args: Any, **kwargs: Any) -> Tensor | None:
-        convolution = Convolution.called_with(*args, **kwargs)
-        if convolution is None:
-            return None
-        needs_input = convolution.x is not self.leaf
-        norm = self.folds.after(convolution)
-        if norm is None:
-            return convolution.run(self.rule, needs_input=needs_input)
-        with kept_whole():
-            folded = self.folds.fold(convolution, norm)
-        output = folded.run(self.rule, needs_input=needs_input)
-        self.normalised[id(output)] = (output, convolution, norm)
-        return output
-
-    def _normalise(self, x: Any, norm: Norm) -> Tensor:
-        """Pass on what its convolution has normalised already; normalise anything else."""
-        _, _, done = self.normalised.get(id(x), (None, None, None))
-        if done is not None and done.same(norm):
-            output: Tensor = self.normalised.pop(id(x))[0]
-            return output.clone() if id(x) in self.before else output  # the part's input stays
-        (x,) = self._restored((x,))
-        return norm.apply(x, self.rule)
-
-    def _restored(self, value: Any) -> Any:
-        """Give the plain output of a folded convolution to a reader that was not expected."""
-        if not any(id(tensor) in self.normalised for tensor in tensors_in(value)):
-            return value
-        if isinstance(value, Tensor):
-            _, convolution, _ = self.normalised[id(value)]
-            return convolution.run(self.rule, needs_input=convolution.x is not self.leaf)
-        if isinstance(value, dict):
-            return {key: self._restored(item) for key, item in value.items()}
-        return type(value)(self._restored(item) for item in value)
 
 
 @contextmanager
