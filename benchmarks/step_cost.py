@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -31,6 +32,7 @@ from torch.nn import functional
 from atcon import ConsistencyLoss
 from atcon.attention import resolve_layer
 from atcon.consistency.masks import reference_mask
+from atcon.records import write_json
 
 Step = Callable[[], object]
 
@@ -212,7 +214,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="float32", choices=["float32", "bf16", "fp16"])
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--record", type=Path, help="write the numbers here too, as JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -232,21 +234,40 @@ def main() -> None:
             took = seconds(step, bench.device)
             if turn:  # the first warms up
                 turns[name].append(took)
-    times = {name: statistics.median(took) for name, took in turns.items()}
-    memory = {name: measured_apart(name) for name in steps}
-    if options.json:
-        print(json.dumps({"options": vars(options), "turns": turns, "megabytes": memory}))
-        return
-    title = f"{options.network}, {tuple(bench.images.shape)}, {options.device}, {options.precision}"
-    print(f"{title}, torch {torch.__version__}, {options.threads} threads")
-    print(f"{'':16}{'seconds':>9}{'ratio':>8}{'MB':>9}{'ratio':>8}")
-    for name, took in times.items():
-        megabytes = memory[name]
-        print(
-            f"{name:16}{took:9.3f}{took / times['supervised']:8.2f}"
-            f"{megabytes:9.0f}{megabytes / memory['supervised']:8.2f}"
-        )
-    print(f"per-sample / consistency: {times['per-sample'] / times['consistency']:.2f}")
+    record = {
+        "network": options.network,
+        "images": list(bench.images.shape),
+        "device": options.device,
+        "precision": options.precision,
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "seconds": {name: statistics.median(took) for name, took in turns.items()},
+        "range": {name: [min(took), max(took)] for name, took in turns.items()},
+        "megabytes": {name: measured_apart(name) for name in steps},
+    }
+    if options.record:
+        write_json(options.record, record)
+    print(shown(record))
+
+
+def shown(record: dict[str, Any]) -> str:
+    """Draw a record as text."""
+    times, memory = record["seconds"], record["megabytes"]
+    shape = " x ".join(str(size) for size in record["images"])
+    lines = [
+        (
+            f"{record['network']}, {shape}, {record['precision']} on {record['device']}, "
+            f"{record['threads']} threads, torch {record['torch']}"
+        ),
+        f"{'':14} {'seconds':>8} {'ratio':>6} {'MB':>6} {'ratio':>6}",
+    ]
+    lines += [
+        f"{name:14} {took:8.3f} {took / times['supervised']:6.2f} "
+        f"{memory[name]:6.0f} {memory[name] / memory['supervised']:6.2f}"
+        for name, took in times.items()
+    ]
+    faster = times["per-sample"] / times["consistency"]
+    return "\n".join([*lines, f"the loss is {faster:.1f} times faster than its per-sample version"])
 
 
 if __name__ == "__main__":

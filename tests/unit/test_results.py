@@ -1,5 +1,6 @@
 """The pages of results say what the committed records say."""
 
+import importlib.util
 from pathlib import Path
 
 from atcon.experiments.repeat import compare_seeds, table
@@ -13,3 +14,14 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
     page = (ROOT / "docs/results/voc-animals.md").read_text(encoding="utf-8")
     assert len(runs) >= 5
     assert table(compare_seeds({run["seed"]: run for run in runs})) in page
+
+
+def test_the_tables_of_step_cost_are_those_of_its_records():
+    spec = importlib.util.spec_from_file_location("step_cost", ROOT / "benchmarks/step_cost.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    page = (ROOT / "docs/results/step-cost.md").read_text(encoding="utf-8")
+    records = sorted((ROOT / "results/step-cost").glob("*.json"))
+    assert len(records) >= 3
+    for path in records:
+        assert benchmark.shown(read_json(path)) in page, path.name
