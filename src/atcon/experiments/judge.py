@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
-from atcon.attention import count_guided
+from atcon.attention import attention_named, count_guided
 from atcon.consistency import Comparison, ConsistencyLoss, contrast_of
 from atcon.data import Decoded, ImageSet, Reader, stream
+from atcon.errors import InputError
 from atcon.evaluation import Localisation, floors, localise
 from atcon.experiments.config import RunConfig
 from atcon.experiments.progress import Progress
@@ -147,7 +149,34 @@ def judging_loss(
     return loss
 
 
-def shown_maps(comparison: Comparison) -> dict[str, torch.Tensor]:
+def try_maps(
+    config: RunConfig, network: Network, layer: str, pixels: Tensor, fabric: Fabric
+) -> None:
+    """Take every map of a run once, so that a network that does not allow one fails at the start.
+
+    Args:
+        config: Of the run.
+        network: As it is before training; on the fabric's device.
+        layer: The layer that Grad-CAM explains.
+        pixels: `[batch, 3, height, width]` bytes; one image is enough.
+        fabric: Device and precision.
+
+    Raises:
+        InputError: The network does not allow one of the maps, or a map has no gradient that needs
+            one.
+    """
+    images = inputs_of(pixels, network, fabric.device)
+    loss = consistency_loss(config, network.module, layer)
+    with fabric.autocast():
+        loss.compare(images, create_graph=True)
+        try:
+            loss.compare(images, also=MAPS[:2])
+        except InputError as error:
+            shown = " and ".join(attention_named(name).title for name in MAPS[:2])
+            raise InputError(f"every evaluation shows {shown}, but: {error}") from error
+
+
+def shown_maps(comparison: Comparison) -> dict[str, Tensor]:
     """Give the maps that the gallery shows; without masking, P is 1 everywhere."""
     maps = {name: comparison.maps[name] for name in MAPS[:2]}
     mask = comparison.mask
@@ -190,5 +219,5 @@ def _picture(
                 picture[f"{stage}_{name}"] = _numbers(values[row])
 
 
-def _numbers(values: torch.Tensor) -> np.ndarray:
+def _numbers(values: Tensor) -> np.ndarray:
     return values.detach().double().cpu().numpy()

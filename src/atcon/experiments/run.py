@@ -17,7 +17,7 @@ from atcon.experiments import summary
 from atcon.experiments.config import RunConfig, dump_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
-from atcon.experiments.judge import Verdicts, guided_activations, judge
+from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
@@ -53,6 +53,7 @@ def run(
     reader = Reader(image_set, size_of(config, network))
     split = _split(config, reader)
     bench = _bench(config, folder, fabric, reader, network, split, progress)
+    try_maps(config, bench.network, bench.layer, bench.train.pixels[:1], fabric)
     with folder.claimed(config_text, resume=resume):
         record = _run_stages(bench, image_set, split)
         record["seconds"]["total"] = round(time.perf_counter() - began, 2)

@@ -65,6 +65,42 @@ def test_maps_that_a_matching_does_not_compare_are_refused_before_training(tmp_p
         run(config, tmp_path / "run")
 
 
+FLAT = """
+from torch import nn
+
+def flat(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(4), Head(num_classes))
+
+class Head(nn.Linear):
+    def __init__(self, num_classes):
+        super().__init__(4, num_classes)
+
+    def forward(self, x):
+        return super().forward(x.mean(dim=(2, 3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        ("[grad_cam, guided_backprop]", "^Guided Backpropagation found no activation to guide"),
+        ("[grad_cam, gradient]", "^every evaluation shows Grad-CAM and Guided Backpropagation"),
+        ("[cam, gradient]", "^CAM needs average pooling"),
+        ("[rise, gradient]", "rise cannot be differentiated"),
+    ],
+)
+def test_maps_that_the_network_cannot_give_are_refused_before_training(
+    tmp_path, monkeypatch, maps, message
+):
+    (tmp_path / "flat_network.py").write_text(FLAT)
+    monkeypatch.syspath_prepend(tmp_path)
+    network = ("model.name=flat_network:flat", "model.weights=null")
+    config = tiny(f"consistency.maps={maps}", *network)
+    with pytest.raises(InputError, match=message):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_nothing_chosen_is_the_preset():
     assert loss_of().method == ConsistencyLoss(nn.Identity(), mask="reference").method
     assert loss_of().preset.mask_options.strength_range == (1, 1)
