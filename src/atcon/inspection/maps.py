@@ -8,11 +8,12 @@ from torch import Tensor
 
 from atcon.attention import guided_backprop
 from atcon.attention.borrow import borrowed
+from atcon.attention.recording import watched
 from atcon.attention.tokens import Cells
 from atcon.attention.wrapped import named_layers
 from atcon.consistency import between_images, mask_contrast
 from atcon.inspection.finding import Finding, counted, error, listed, note, ok, warning
-from atcon.inspection.subject import Step, Subject, watched
+from atcon.inspection.subject import Step, Subject
 
 TRIVIAL = 0.02
 """Below this mask contrast the mask masks next to nothing, and the maps agree of themselves."""
@@ -183,11 +184,19 @@ def _stages(subject: Subject) -> list[tuple[str, Cells]]:
     found: dict[Cells, str] = {}
     for other in before:
         grid = cells.get(other, ())
-        if grid in skipped or max(grid, default=1) <= 1:
+        if grid in skipped or max(grid, default=1) <= 1 or not _shrunk_evenly(grid, subject):
             continue
         if grid not in found or other.count(".") <= found[grid].count("."):
             found[grid] = other
     return [(other, grid) for grid, other in found.items()][-3:]
+
+
+def _shrunk_evenly(grid: Cells, subject: Subject) -> bool:
+    """Whether height and width shrank alike: heads and features of an attention did not."""
+    shrunk = [
+        pixels / cells for pixels, cells in zip(subject.two.shape[-2:], grid[-2:], strict=True)
+    ]
+    return max(shrunk) <= 1.5 * min(shrunk)
 
 
 def _place(subject: Subject, name: str) -> tuple[int, int]:

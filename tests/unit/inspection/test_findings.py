@@ -279,6 +279,20 @@ def test_the_layer_is_judged_by_its_cells_and_its_place():
     assert_said("ok", "as asked for", "layer", deep, pictures(size=24), layer=deep[9])
 
 
+def test_the_heads_of_an_attention_are_no_stage():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.LayerNorm(3)
+
+        def forward(self, x):  # [batch, heads, tokens, features of a head]
+            heads = self.norm(x.flatten(2).transpose(1, 2).reshape(len(x), 2, -1, 3))
+            return heads.reshape(len(x), -1, x.shape[1]).transpose(1, 2).reshape(x.shape)
+
+    finding = atcon.check(Around(Heads()), pictures(), cost=False).named("layer")[0]
+    assert "norm" not in finding.what, finding.what
+
+
 def test_an_output_that_is_overwritten_later_is_noted():
     assert_said("note", "output of 4 is overwritten", "in_place", network("inplace"), layer="4")
     assert_said("ok", "output of 5", "in_place", network("inplace"), layer="5")
