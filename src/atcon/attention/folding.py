@@ -6,7 +6,8 @@ one image. Weights, scales and shifts keep their own gradients: nothing of the m
 """
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -25,29 +26,42 @@ LOOKS = {
 """What may be asked of a tensor without reading its values."""
 
 
+class Foldable(NamedTuple):
+    """A convolution whose output one BatchNorm reads, and nobody else.
+
+    Attributes:
+        weight: Of the convolution.
+        norm: The BatchNorm.
+        seen_by: The modules that return or take the convolution's output.
+    """
+
+    weight: "ref[Tensor]"
+    norm: Norm
+    seen_by: "tuple[ref[nn.Module], ...]"
+
+    def hooked(self) -> bool:
+        """Whether a hook sees the convolution's output, which then has to be there."""
+        modules = [module for seen in self.seen_by if (module := seen()) is not None]
+        return any(module._forward_hooks or module._forward_pre_hooks for module in modules)  # noqa: SLF001  there is no public way to ask
+
+
 class Folds:
     """The convolutions of a model that can be folded, and their folded weights of one use.
 
     Args:
-        norms: The BatchNorm after each convolution weight, by the weight's id.
-        model: Where hooks are looked for: a hooked convolution shows its output, so it stays.
+        foldable: By the id of the convolution's weight. Those that hooks see are left out.
     """
 
-    def __init__(self, norms: dict[int, tuple["ref[Tensor]", Norm]], model: nn.Module) -> None:
-        self._norms = norms
-        self._seen = {
-            id(module._parameters.get("weight"))  # noqa: SLF001  `weight` may be a property
-            for module in model.modules()
-            if module._forward_hooks  # noqa: SLF001  there is no public way to ask
-        }
+    def __init__(self, foldable: dict[int, Foldable]) -> None:
+        self._foldable = {key: one for key, one in foldable.items() if not one.hooked()}
         self._folded: dict[int, tuple[Tensor, Tensor]] = {}
 
     def after(self, convolution: Convolution) -> Norm | None:
         """Give the BatchNorm that is this convolution's only reader."""
-        known = self._norms.get(id(convolution.weight))
-        if known is None or id(convolution.weight) in self._seen or uses_batch_statistics():
+        known = self._foldable.get(id(convolution.weight))
+        if known is None or uses_batch_statistics():
             return None
-        return known[1] if known[0]() is convolution.weight else None
+        return known.norm if known.weight() is convolution.weight else None
 
     def fold(self, convolution: Convolution, norm: Norm) -> Convolution:
         """Give the convolution that equals `convolution` and then `norm`."""
@@ -92,25 +106,31 @@ def _per_output(scale: Tensor, weight: Tensor) -> Tensor:
     return scale.reshape(-1, *(1,) * (weight.ndim - 1))
 
 
-_KNOWN: "WeakKeyDictionary[nn.Module, dict[int, tuple[ref[Tensor], Norm]]]" = WeakKeyDictionary()
+_KNOWN: "WeakKeyDictionary[nn.Module, dict[int, Foldable]]" = WeakKeyDictionary()
 
 
 def folds_of(model: nn.Module, images: Tensor) -> Folds:
     """Find what can be folded: once for each model, before its first use, so that uses agree."""
     buffers = {id(buffer) for buffer in model.buffers()}
     known = _KNOWN.get(model)
-    if known is None or not all(id(norm.mean) in buffers for _, norm in known.values()):
+    if known is None or not all(id(one.norm.mean) in buffers for one in known.values()):
         _KNOWN[model] = _find(model, images)  # new, or moved to another type or device
-    return Folds(_KNOWN[model], model)
+    return Folds(_KNOWN[model])
 
 
-def _find(model: nn.Module, images: Tensor) -> dict[int, tuple["ref[Tensor]", Norm]]:
+def _find(model: nn.Module, images: Tensor) -> dict[int, Foldable]:
     recorder = _Recorder()
-    running = batch_statistics(used=False)
-    with running, borrowed(model, images.device), torch.no_grad(), recorder:
+    with ExitStack() as stack:
+        for module in model.modules():
+            hook = module.register_forward_hook(recorder.note_module, prepend=True)
+            stack.callback(hook.remove)
+        stack.enter_context(batch_statistics(used=False))
+        stack.enter_context(borrowed(model, images.device))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(recorder)
         model(images[:1].clone())
     return {
-        key: (ref(weight), norm)
+        key: Foldable(ref(weight), norm, tuple(recorder.seen_by.get(key, ())))
         for key, (weight, norm) in recorder.readers.items()
         if norm is not None
     }
@@ -124,6 +144,14 @@ class _Recorder(TorchFunctionMode):
         self.outputs: dict[int, tuple[ref[Tensor], Tensor]] = {}
         self.readers: dict[int, tuple[Tensor, Norm | None]] = {}
         self.weights: set[int] = set()
+        self.seen_by: dict[int, list[ref[nn.Module]]] = {}
+
+    def note_module(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Note that a module takes or returns outputs of convolutions."""
+        for tensor in tensors_in((inputs, output)):
+            weight = self._weight_of(tensor)
+            if weight is not None:
+                self.seen_by.setdefault(id(weight), []).append(ref(module))
 
     def __torch_function__(
         self,
@@ -146,13 +174,18 @@ class _Recorder(TorchFunctionMode):
         return result
 
     def _note(self, tensor: Tensor, func: Any, args: Any, kwargs: Any) -> None:
-        if id(tensor) not in self.outputs or self.outputs[id(tensor)][0]() is not tensor:
+        weight = self._weight_of(tensor)
+        if weight is None:
             return
-        weight = self.outputs[id(tensor)][1]
         norm: Norm | None = None
         if func is functional.batch_norm and id(weight) not in self.readers:
             norm = Norm.called_with(*args, **kwargs)
         self.readers[id(weight)] = (weight, norm)
+
+    def _weight_of(self, tensor: Tensor) -> Tensor | None:
+        """Give the weight of the convolution that gave a tensor."""
+        output, weight = self.outputs.get(id(tensor), (None, None))
+        return weight if output is not None and output() is tensor else None
 
 
 def layout_of(x: Tensor) -> torch.memory_format:

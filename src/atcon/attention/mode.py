@@ -5,7 +5,9 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from weakref import ref
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -27,6 +29,24 @@ class KeptOutput(NamedTuple):
     maps: Tensor
     raw: Tensor
     layout: Layout
+
+
+class Folded(NamedTuple):
+    """A convolution that ran together with the BatchNorm after it.
+
+    Attributes:
+        stand_in: What the network holds as the convolution's output.
+        normalised: The output of both; None once the BatchNorm has passed it on.
+        convolution: What ran without the BatchNorm.
+        norm: The BatchNorm.
+        plain: The convolution's output alone, once somebody has read it.
+    """
+
+    stand_in: "ref[Tensor]"
+    normalised: Tensor | None
+    convolution: Convolution
+    norm: Norm
+    plain: Tensor | None = None
 
 
 @dataclass
@@ -107,14 +127,14 @@ class TracedMode(TorchFunctionMode):
     def __init__(self, notes: Notes, folds: Folds, leaf: Tensor | None) -> None:
         super().__init__()
         self.notes, self.folds, self.leaf = notes, folds, leaf
-        self.normalised: dict[int, tuple[Tensor, Convolution, Norm]] = {}
-        self.before: set[int] = set()  # normalised before a checkpointed part began
+        self.folded: dict[int, Folded] = {}  # by the id of the stand-in
+        self.before: set[int] = set()  # folded before a checkpointed part began
 
     def again(self) -> "TracedMode":
         """Give the same conditions, as they are now, with notes of their own."""
         other = copy(self)
         other.notes = Notes(grids=list(self.notes.grids))
-        other.normalised, other.before = dict(self.normalised), set(self.normalised)
+        other.folded, other.before = dict(self.folded), set(self.folded)
         return other
 
     def __torch_function__(
@@ -127,7 +147,7 @@ class TracedMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.batch_norm and (norm := Norm.called_with(*args, **kwargs)):
             return self._normalise(kwargs.get("input", args[0] if args else None), norm)
-        if self.normalised and func not in LOOKS:
+        if self.folded and func not in LOOKS:
             args, kwargs = self._restored((args, kwargs))
         result = guided_activation(self.notes.rule, func, args, kwargs)
         if result is None and func in CONVOLUTIONS:
@@ -154,26 +174,53 @@ class TracedMode(TorchFunctionMode):
             return convolution.run(self.notes.rule, needs_input=needs_input)
         with kept_whole():
             folded = self.folds.fold(convolution, norm)
-        output = folded.run(self.notes.rule, needs_input=needs_input)
-        self.normalised[id(output)] = (output, convolution, norm)
-        return output
+        return self._stand_in(
+            folded.run(self.notes.rule, needs_input=needs_input), convolution, norm
+        )
+
+    def _stand_in(self, output: Tensor, convolution: Convolution, norm: Norm) -> Tensor:
+        """Give what the network may hold, show and read as the convolution's output."""
+        stand_in = output.detach().requires_grad_(output.requires_grad)
+        folded, key = self.folded, id(stand_in)
+        folded[key] = Folded(
+            ref(stand_in, lambda _: folded.pop(key, None)), output, convolution, norm
+        )
+        return stand_in
+
+    def _of(self, x: Any) -> Folded | None:
+        found = self.folded.get(id(x))
+        return found if found is not None and found.stand_in() is x else None
 
     def _normalise(self, x: Any, norm: Norm) -> Tensor:
         """Pass on what its convolution has normalised already; normalise anything else."""
-        _, _, done = self.normalised.get(id(x), (None, None, None))
-        if done is not None and done.same(norm):
-            output: Tensor = self.normalised.pop(id(x))[0]
-            return output.clone() if id(x) in self.before else output  # the part's input stays
-        (x,) = self._restored((x,))
-        return norm.apply(x, self.notes.rule)
+        found = self._of(x)
+        if found is None or found.normalised is None or not found.norm.same(norm):
+            return norm.apply(self._restored(x), self.notes.rule)
+        if found.plain is not None:  # the network may have written to it
+            return norm.apply(found.plain, self.notes.rule)
+        if id(x) in self.before:  # the input of a checkpointed part stays
+            return found.normalised.clone()
+        self.folded[id(x)] = found._replace(normalised=None)
+        return found.normalised
 
     def _restored(self, value: Any) -> Any:
         """Give the plain output of a folded convolution to a reader that was not expected."""
-        if not any(id(tensor) in self.normalised for tensor in tensors_in(value)):
+        if not any(id(tensor) in self.folded for tensor in tensors_in(value)):
             return value
         if isinstance(value, Tensor):
-            _, convolution, _ = self.normalised[id(value)]
-            return convolution.run(self.notes.rule, needs_input=convolution.x is not self.leaf)
+            return self._plain(value)
         if isinstance(value, dict):
             return {key: self._restored(item) for key, item in value.items()}
         return type(value)(self._restored(item) for item in value)
+
+    def _plain(self, value: Tensor) -> Tensor:
+        found = self._of(value)
+        if found is None:
+            return value
+        if found.plain is None:
+            convolution = found.convolution
+            with torch.enable_grad():  # also where the network looks without a gradient first
+                plain = convolution.run(self.notes.rule, needs_input=convolution.x is not self.leaf)
+            found = self.folded[id(value)] = found._replace(plain=plain)
+        assert found.plain is not None  # noqa: S101  it was there or has just been made
+        return found.plain

@@ -184,7 +184,7 @@ def trace(
     notes = Notes()
     with ExitStack() as stack:
         kept = [stack.enter_context(kept_output(layer, images, notes.grids)) for layer in wanted]
-        folds = folds or (folds_of(model, images) if gradients else Folds({}, model))
+        folds = folds or (folds_of(model, images) if gradients else Folds({}))
         stack.enter_context(borrowed(model, images.device, compiled=not (gradients or wanted)))
         images = recordable(images)
         tracked = images.requires_grad

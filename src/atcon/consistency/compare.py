@@ -137,7 +137,7 @@ def compare(
     """
     _check_differentiable(method, create_graph=create_graph)
     images = recordable(images)
-    folds = Folds({}, model) if method.batch_statistics else None
+    folds = Folds({}) if method.batch_statistics else None
     pairs = _pairs(method, list(layers))
     with batch_statistics(used=method.batch_statistics):
         plain = trace(model, images, [*layers.values()], folds=folds)

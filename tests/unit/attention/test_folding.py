@@ -89,6 +89,45 @@ class Swapped(Net):
         return self.head(self.bn2(self.second(x.relu())))
 
 
+class ReadLater(Net):
+    """Reads the output of its first convolution in a way that was not seen at first."""
+
+    reads = None
+
+    def forward(self, x):
+        y = self.first(x)
+        if self.reads is not None:
+            return self.head(self.reads(y, self.bn1))
+        return self.head(self.bn2(self.second(self.bn1(y).relu())))
+
+
+def written_to(y, norm):
+    with torch.no_grad():
+        assert y.mean() != 0
+    y.mul_(2)
+    return norm(y) + y
+
+
+READS = {
+    "after its BatchNorm": lambda y, norm: norm(y).relu() + y,
+    "by its BatchNorm again": lambda y, norm: norm(y) + norm(y).relu(),
+    "by the same BatchNorm twice": lambda y, norm: norm(norm(y)),
+    "by another function": lambda y, norm: y.relu(),
+    "before and after, written to": written_to,
+}
+
+
+class Contained(Net):
+    """A container ends with a convolution whose BatchNorm comes after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(self.first)
+
+    def forward(self, x):
+        return self.head(self.bn2(self.second(self.bn1(self.block(x)).relu())))
+
+
 def folded(model, dtype=torch.float64):
     folds = folds_of(model, pictures(dtype=dtype))
     return [
@@ -97,6 +136,17 @@ def folded(model, dtype=torch.float64):
         if isinstance(module, nn.Conv2d)
         and folds.after(Convolution(pictures(), module.weight, module.bias, ()))
     ]
+
+
+def assert_the_networks_own(model, images):
+    """Compare logits and gradients of a traced pass with those of the network alone."""
+    logits = trace(model, images).logits
+    torch.testing.assert_close(logits, model(images), rtol=1e-12, atol=1e-12)
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(model(images).pow(2).sum(), parameters, materialize_grads=True)
+    found = torch.autograd.grad(logits.pow(2).sum(), parameters, materialize_grads=True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +175,7 @@ def test_a_hooked_convolution_shows_its_own_output():
 
 @pytest.mark.parametrize("kind", [Net, ReadTwice, ReadTwiceBefore, Shared, Returned])
 def test_value_and_derivatives_are_those_of_the_network(kind):
-    model, images = kind(), pictures()
-    logits = trace(model, images).logits
-    torch.testing.assert_close(logits, model(images), rtol=1e-12, atol=1e-12)
-    parameters = list(model.parameters())
-    expected = torch.autograd.grad(model(images).pow(2).sum(), parameters, materialize_grads=True)
-    found = torch.autograd.grad(logits.pow(2).sum(), parameters, materialize_grads=True)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert_the_networks_own(kind(), pictures())
 
 
 def test_a_network_that_reads_its_convolution_in_another_way_later_is_still_right():
@@ -140,6 +183,40 @@ def test_a_network_that_reads_its_convolution_in_another_way_later_is_still_righ
     model, images = Swapped(), pictures()
     assert folded(model) == ["first", "second"]
     torch.testing.assert_close(trace(model, images).logits, model(images), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("reads", READS.values(), ids=READS)
+def test_whatever_reads_a_folded_convolution_later_reads_the_convolution(reads):
+    model, images = ReadLater(), pictures()
+    assert folded(model) == ["first", "second"]
+    model.reads = reads
+    assert_the_networks_own(model, images)
+
+
+@pytest.mark.parametrize("place", ["first", "block", "bn1"])
+def test_a_hook_that_came_later_shows_and_may_use_the_convolution(place):
+    model, images, kept = Contained(), pictures(), []
+    assert folded(model) == ["first", "second"]
+
+    def add_what_was_seen(_module, _inputs, output):
+        return output + kept[-1]
+
+    model.get_submodule(place).register_forward_hook(
+        lambda _module, inputs, output: kept.append(inputs[0] if place == "bn1" else output)
+    )
+    model.bn1.register_forward_hook(add_what_was_seen)
+    assert_the_networks_own(model, images)
+    plain = model.first(images)
+    trace(model, images)
+    torch.testing.assert_close(kept[-1], plain, rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_that_ends_with_a_convolution_is_explained_whichever_was_first():
+    model, images = Contained(), pictures()
+    expected = grad_cam(Contained(), images, 0, layer="block")
+    grad_cam(model, images, 0, layer="second")
+    torch.testing.assert_close(grad_cam(model, images, 0, layer="block"), expected)
+    torch.testing.assert_close(grad_cam(model, images, 0, layer="first"), expected)
 
 
 def test_weights_that_change_are_folded_anew():
