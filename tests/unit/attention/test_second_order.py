@@ -85,8 +85,8 @@ def test_a_part_that_differentiates_once_is_never_skipped_silently(micro_batch):
 
 
 def test_a_pass_uses_the_twice_differentiable_forms():
-    names = set()
-    left = [trace(Gated(), pictures()).logits.grad_fn]
+    names, run = set(), trace(Gated(), pictures())
+    left = [run.logits.grad_fn]
     while left:
         node = left.pop()
         if node is not None:
