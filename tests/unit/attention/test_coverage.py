@@ -14,7 +14,7 @@ from atcon.errors import InputError
 
 def scripted(module, *args):
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r".*torch\.jit", FutureWarning)
+        warnings.filterwarnings("ignore", r".*torch\.jit")
         return torch.jit.trace(module, args) if args else torch.jit.script(module)
 
 
