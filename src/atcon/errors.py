@@ -1,7 +1,11 @@
 """Errors that a user can act on: what is wrong, where, and what to do.
 
-This module imports nothing, so that the command line can report an error without loading torch.
+This module imports nothing of the others, so that the command line can report an error without
+loading torch.
 """
+
+from collections.abc import Collection
+from difflib import get_close_matches
 
 
 class AtconError(Exception):
@@ -18,3 +22,9 @@ class InputError(AtconError):
 
 class BadImageError(InputError):
     """One image cannot be used; the stated policy decides whether it is skipped or ends the run."""
+
+
+def no_such(kind: str, name: str, known: Collection[str]) -> InputError:
+    """Say that a table has no such name; the nearest is given, and all are listed."""
+    nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    return InputError(f"no {kind} {name!r}: did you mean {nearest!r}? ({', '.join(known)})")

@@ -1,7 +1,6 @@
 """What the guided rule reaches in a network, and what stays out of its sight."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,8 +9,9 @@ import torch
 from torch import nn
 
 from atcon.attention.activations import KINDS
+from atcon.attention.second_order import nodes_of
 from atcon.attention.trace import Trace, trace
-from atcon.attention.wrapped import layer_name
+from atcon.attention.wrapped import is_compiled, layer_name
 from atcon.errors import InputError
 from atcon.types import Images
 
@@ -68,8 +68,7 @@ def coverage_of(run: Trace) -> Coverage:
     compiled = tuple(
         layer_name(name) or type(module).__name__
         for name, module in run.model.named_modules()
-        if module._compiled_call_impl is not None  # noqa: SLF001  the only sign of compile()
-        or isinstance(module, torch._dynamo.OptimizedModule)  # noqa: SLF001  it has no public name
+        if is_compiled(module)
     )
     return Coverage(dict(rule.by_kind), dict(rule.unguided), dict(rule.gates), hidden, compiled)
 
@@ -134,7 +133,7 @@ def _has_activations(graph: Any) -> bool:
 def _unseen(run: Trace) -> dict[str, str]:
     """Find activations that ran without the rule, by what they left in the autograd graph."""
     found: dict[str, str] = {}
-    for node in _nodes(run):
+    for node in nodes_of(run.logits):
         name = node.name()
         if "DifferentiableGraph" in name:
             found["a torch.jit graph"] = _INSIDE
@@ -146,20 +145,8 @@ def _unseen(run: Trace) -> dict[str, str]:
 def _custom(run: Trace) -> dict[str, str]:
     """Find the network's own autograd Functions."""
     found: dict[str, str] = {}
-    for node in _nodes(run):
+    for node in nodes_of(run.logits):
         function = getattr(type(node), "_forward_cls", None)  # only nodes written in Python have it
         if function is not None and function.__module__.split(".")[0] not in ("atcon", "torch"):
             found[function.__name__] = f"a custom autograd Function of {function.__module__}"
     return found
-
-
-def _nodes(run: Trace) -> Iterator[Any]:
-    seen: set[Any] = set()
-    left: list[Any] = [run.logits.grad_fn]
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        yield node
-        left.extend(following for following, _ in node.next_functions)

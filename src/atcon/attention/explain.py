@@ -1,14 +1,13 @@
 """Explain a batch of images by any map of the table."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor, nn
 
 from atcon.attention.method import Attention
 from atcon.attention.table import ATTENTION
-from atcon.errors import InputError
+from atcon.errors import no_such
 from atcon.types import Images, Target
 
 
@@ -19,10 +18,7 @@ def attention_named(name: str) -> Attention:
         InputError: There is none of that name; the nearest is given.
     """
     if name not in ATTENTION:
-        nearest = get_close_matches(name, ATTENTION, n=1, cutoff=0.0)[0]
-        raise InputError(
-            f"no attention map {name!r}: did you mean {nearest!r}? ({', '.join(ATTENTION)})"
-        )
+        raise no_such("attention map", name, ATTENTION)
     return ATTENTION[name]
 
 

@@ -1,6 +1,6 @@
 """One plain forward pass that shows which modules run, in what order, and what they give."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -47,32 +47,32 @@ class Recording:
         return self.order[len(self.order) - self.order[::-1].index(name) :]
 
 
+@contextmanager
+def watched(model: nn.Module, note: Callable[[str, Any], None]) -> Iterator[None]:
+    """Call `note(name, output)` whenever a part of the model has run."""
+    with ExitStack() as stack:
+        for name, module in named_layers(model).items():
+            if name and not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                hook = module.register_forward_hook(
+                    lambda _module, _inputs, output, name=name: note(name, output)
+                )
+                stack.callback(hook.remove)
+        yield
+
+
 def record(model: nn.Module, image: Images) -> Recording:
     """Run the model once, as it is, on one image."""
     modules = named_layers(model)
     order: list[str] = []
     shapes: dict[str, tuple[int, ...]] = {}
 
-    @contextmanager
-    def recorded(name: str, module: nn.Module) -> Iterator[None]:
-        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            tensor, _ = unpacked(output)
-            if tensor is not None:
-                order.append(name)
-                shapes[name] = tuple(tensor.shape)
+    def note(name: str, output: Any) -> None:
+        tensor, _ = unpacked(output)
+        if tensor is not None:
+            order.append(name)
+            shapes[name] = tuple(tensor.shape)
 
-        hook = module.register_forward_hook(note)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-    with ExitStack() as stack:
-        stack.enter_context(borrowed(model, image.device))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(BaseTorchFunctionMode())  # no fused block hides its parts
-        for name, module in modules.items():
-            if name:
-                stack.enter_context(recorded(name, module))
+    fully = BaseTorchFunctionMode()  # while a mode is entered no fused block hides its parts
+    with borrowed(model, image.device), torch.no_grad(), fully, watched(model, note):
         logits = logits_of(model(image.clone()))
     return Recording(model, image, modules, tuple(order), shapes, logits.shape[1])

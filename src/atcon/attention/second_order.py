@@ -1,5 +1,6 @@
 """What PyTorch does not differentiate twice, and what refuses to be."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -44,16 +45,21 @@ def refuse_cut_graph(value: Tensor) -> None:
     Raises:
         InputError: The graph holds such a part.
     """
+    if any(node.name().endswith("autograd::Error") for node in nodes_of(value)):
+        raise InputError(
+            "a part of the network is marked as once_differentiable, but the loss needs its "
+            "second derivative: replace it by operations of PyTorch"
+        )
+
+
+def nodes_of(value: Tensor) -> Iterator[Any]:
+    """Walk the graph that autograd recorded for a tensor; every node comes once."""
     seen: set[Any] = set()
     left: list[Any] = [value.grad_fn]
     while left:
         node = left.pop()
         if node is None or node in seen:
             continue
-        if node.name().endswith("autograd::Error"):
-            raise InputError(
-                "a part of the network is marked as once_differentiable, but the loss needs its "
-                "second derivative: replace it by operations of PyTorch"
-            )
         seen.add(node)
+        yield node
         left.extend(following for following, _ in node.next_functions)

@@ -1,7 +1,6 @@
 """What a map explains: the logits in a model's output, and the class of each sample."""
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atcon.attention.borrow import recordable
-from atcon.errors import InputError
+from atcon.errors import InputError, no_such
 from atcon.types import Classes, Logits
 
 _LOGITS = ("logits", "out", "output")
@@ -135,6 +134,5 @@ def selected_sum(logits: Logits, classes: Classes) -> Float[Tensor, ""]:
 
 def _rule(name: str) -> Callable[[Logits], Classes]:
     if name not in TARGETS:
-        nearest = get_close_matches(name, TARGETS, n=1, cutoff=0.0)[0]
-        raise InputError(f"no target {name!r}: did you mean {nearest!r}? ({', '.join(TARGETS)})")
+        raise no_such("target", name, TARGETS)
     return TARGETS[name]

@@ -23,6 +23,27 @@ def layer_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Take a network out of DataParallel, DistributedDataParallel and torch.compile."""
+    while is_parallel(model) or type(model).__name__ == "OptimizedModule":
+        inner = model.module if is_parallel(model) else model._orig_mod  # noqa: SLF001  no other way
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    return model
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `torch.compile` or `.compile()` was used; without loading the compiler to ask."""
+    in_place = getattr(module, "_compiled_call_impl", None) is not None
+    return in_place or type(module).__name__ == "OptimizedModule"
+
+
+def is_parallel(module: nn.Module) -> bool:
+    """Whether it spreads the network that it calls over devices or processes."""
+    return isinstance(module, DistributedDataParallel | DataParallel)
+
+
 def refuse_parallel(model: nn.Module) -> None:
     """Refuse a model whose parallel wrapper sees one forward pass where a map needs several.
 

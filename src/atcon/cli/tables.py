@@ -1,13 +1,12 @@
 """`atcon list WHAT`: the tables of names that the library, the configurations and the CLI share."""
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 
 from atcon.cli.configs import list_configs
-from atcon.errors import InputError
+from atcon.errors import no_such
 
 _GRIDS = {"layer": "cells", "input": "pixels", "tokens": "tokens"}
 
@@ -19,8 +18,7 @@ def list_table(
 ) -> None:
     """List the shipped configurations, or the names of another table."""
     if table not in TABLES:
-        nearest = get_close_matches(table, TABLES, n=1, cutoff=0.0)[0]
-        raise InputError(f"no table {table!r}: did you mean {nearest!r}? ({', '.join(TABLES)})")
+        raise no_such("table", table, TABLES)
     TABLES[table]()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from atcon.attention import Attention, LayerKind, attention_named
@@ -10,7 +9,7 @@ from atcon.consistency.correlation import CORRELATIONS, Correlation
 from atcon.consistency.mask_options import MaskOptions, make_mask
 from atcon.consistency.masks import MASKS, Mask
 from atcon.consistency.matching import MATCHINGS, Matching
-from atcon.errors import InputError
+from atcon.errors import InputError, no_such
 
 MAPS = ("grad_cam", "guided_backprop")
 """A_1 and A_2 of the paper."""
@@ -108,8 +107,7 @@ def named(kind: str, choice: Any, table: Mapping[str, Any]) -> Any:
     if not isinstance(choice, str):
         return choice
     if choice not in table:
-        nearest = get_close_matches(choice, table, n=1, cutoff=0.0)[0]
-        raise InputError(f"no {kind} {choice!r}: did you mean {nearest!r}? ({', '.join(table)})")
+        raise no_such(kind, choice, table)
     return table[choice]
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from atcon.attention.wrapped import is_compiled, is_parallel
 from atcon.inspection.finding import Finding, counted, error, listed, note, ok, warning
-from atcon.inspection.subject import Subject, is_compiled, is_parallel
+from atcon.inspection.subject import Subject
 
 _HALF = (torch.float16, torch.bfloat16)
 _SWITCHES = (

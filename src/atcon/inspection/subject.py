@@ -1,7 +1,7 @@
 """The network under inspection: what its passes show, observed once and shared by the checks."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
@@ -12,9 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 from atcon.attention import Trace, logits_of, resolve_layer, trace
 from atcon.attention.borrow import borrowed, recordable
+from atcon.attention.recording import watched
 from atcon.attention.second_order import refuse_cut_graph
 from atcon.attention.tokens import Cells, map_layout, unpacked
-from atcon.attention.wrapped import named_layers
+from atcon.attention.wrapped import named_layers, unwrapped
 from atcon.consistency import PRESETS, Comparison, ConsistencyLoss
 from atcon.errors import InputError
 from atcon.types import Images
@@ -230,43 +231,9 @@ def _differentiated(value: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None
     return torch.autograd.grad(value, tensors, allow_unused=True)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Take a network out of DataParallel, DistributedDataParallel and torch.compile."""
-    while is_parallel(model) or type(model).__name__ == "OptimizedModule":
-        inner = model.module if is_parallel(model) else model._orig_mod  # noqa: SLF001  no other way
-        if not isinstance(inner, nn.Module):
-            break
-        model = inner
-    return model
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether `torch.compile` or `.compile()` was used; without loading the compiler to ask."""
-    in_place = getattr(module, "_compiled_call_impl", None) is not None
-    return in_place or type(module).__name__ == "OptimizedModule"
-
-
-def is_parallel(module: nn.Module) -> bool:
-    """Whether it calls the network as `.module`."""
-    return type(module).__name__ in {"DistributedDataParallel", "DataParallel"}
-
-
 def two_of(images: Tensor) -> Tensor:
     """Two different images: of a batch of one, the image and its mirror image."""
     return images[:2] if len(images) > 1 else torch.cat([images, images.flip(-1)])
-
-
-@contextmanager
-def watched(model: nn.Module, record: Callable[[str, Any], None]) -> Iterator[None]:
-    """Call `record(name, output)` whenever a part of the model has run."""
-    with ExitStack() as stack:
-        for name, module in named_layers(model).items():
-            if name and not isinstance(module, torch.jit.ScriptModule):
-                hook = module.register_forward_hook(
-                    lambda _module, _inputs, output, name=name: record(name, output)
-                )
-                stack.callback(hook.remove)
-        yield
 
 
 class _AttentionCalls(TorchFunctionMode):
