@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 import torch
+from finite_differences import slopes
 from maps import DIFFERENTIABLE, MAPS, OPTIONS
 from tiny import network, pictures
 from torch import nn
@@ -15,7 +16,6 @@ from atcon.attention import ATTENTION
 from atcon.consistency import CORRELATIONS, MASKS, MATCHINGS, ConsistencyLoss, MaskOptions
 from atcon.errors import InputError
 
-STEP = 1e-6
 MASKED = [name for name, matching in MATCHINGS.items() if matching.by == "mask"]
 ALIKE = {
     "mask": "guided_backprop_mask",
@@ -50,28 +50,16 @@ def gradients(value, model):
     return torch.autograd.grad(value, list(model.parameters()), materialize_grads=True)
 
 
-def slope_and_difference(loss, model, images, seed=0):
+def slope_and_difference(loss, model, images):
     """The derivative along a random direction of all weights, and its finite difference."""
     weights = torch.linspace(0.7, -1.3, len(images), dtype=images.dtype)
-    make = torch.Generator().manual_seed(seed)
-    along = [torch.randn(p.shape, dtype=p.dtype, generator=make) for p in model.parameters()]
 
     def value(**options):
         return (weights * loss.compare(images, **options).correlation).sum()
 
-    def move(distance):
-        with torch.no_grad():
-            for parameter, direction in zip(model.parameters(), along, strict=True):
-                parameter.add_(direction, alpha=distance)
-
     found = gradients(value(create_graph=True), model)
-    slope = sum(float((g * d).sum()) for g, d in zip(found, along, strict=True))
-    ends = []
-    for distance in (STEP, -2 * STEP):
-        move(distance)
-        ends.append(float(value()))
-    move(STEP)
-    return slope, (ends[0] - ends[1]) / (2 * STEP)
+    (both,) = slopes(list(model.parameters()), found, value, count=1)
+    return both
 
 
 @pytest.mark.parametrize("name", ALIKE)

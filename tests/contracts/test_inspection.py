@@ -2,21 +2,10 @@
 
 import pytest
 import torch
-from condition import assert_same, condition
+from condition import Breaks, assert_same, condition, prepared
 from tiny import NETWORKS, network, pictures
-from torch import nn
 
 import atcon
-
-
-def prepared(built):
-    """A network in a mixed mode, with a gradient and a frozen weight."""
-    model = network(built).train()
-    list(model.modules())[2].eval()
-    parameters = list(model.parameters())
-    parameters[0].grad = torch.ones_like(parameters[0])
-    parameters[-1].requires_grad_(requires_grad=False)
-    return model
 
 
 @pytest.mark.parametrize("built", NETWORKS)
@@ -27,19 +16,6 @@ def test_an_inspection_leaves_the_network_as_it_found_it(built):
     assert_same(before, condition(model))
     assert torch.equal(images, pictures_before)
     assert images.grad is None
-
-
-class Breaks(nn.Module):
-    """Fails after it has used random numbers and written to its buffers."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = network("edits")
-
-    def forward(self, x):
-        self.net(x)
-        torch.rand(3)
-        raise RuntimeError("out of paper")
 
 
 def test_a_network_that_fails_is_left_as_it_was_and_its_words_are_reported_once():

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from condition import assert_same, condition
+from condition import Breaks, assert_same, condition, prepared
 from maps import MAPS, applies, take
 from tiny import NETWORKS, network, pictures
 from torch import nn
@@ -27,16 +27,6 @@ USES = {
 }
 
 
-def prepared(built, dtype=torch.float64):
-    """A model in a mixed mode, with gradients on some of its parameters."""
-    model = network(built, dtype=dtype).train()
-    list(model.modules())[2].eval()
-    parameters = list(model.parameters())
-    parameters[0].grad = torch.ones_like(parameters[0])
-    parameters[-1].requires_grad_(requires_grad=False)
-    return model
-
-
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("built", NETWORKS)
 def test_leaves_the_model_as_it_found_it(built, use):
@@ -48,19 +38,6 @@ def test_leaves_the_model_as_it_found_it(built, use):
     assert_same(before, condition(model))
     assert torch.equal(images, picture_before)
     assert images.grad is None
-
-
-class Breaks(nn.Module):
-    """Fails after it has used random numbers and written to its buffers."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = network("edits")
-
-    def forward(self, x):
-        self.net(x)
-        torch.rand(3)
-        raise RuntimeError("out of paper")
 
 
 @pytest.mark.parametrize("use", USES)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from finite_differences import slopes
 from maps import take
 from tiny import pictures
 from tiny_transformers import GLOBAL, TRANSFORMERS, transformer
@@ -124,20 +125,8 @@ def test_gradient_of_the_weights_matches_finite_differences(name, built):
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(value(create_graph=True), parameters, materialize_grads=True)
     assert sum(bool(gradient.any()) for gradient in gradients) > 5
-    make, step = torch.Generator().manual_seed(1), 1e-6
     scale = max(float(gradient.norm()) for gradient in gradients)
-    for _ in range(3):
-        along = [torch.randn(p.shape, generator=make, dtype=p.dtype) for p in parameters]
-        along = [direction / direction.norm() for direction in along]
-        ends = []
-        for sign in (1, -2):
-            for parameter, direction in zip(parameters, along, strict=True):
-                parameter.data.add_(direction, alpha=sign * step)
-            ends.append(float(value()))
-        for parameter, direction in zip(parameters, along, strict=True):
-            parameter.data.add_(direction, alpha=step)
-        expected = (ends[0] - ends[1]) / (2 * step)
-        found = sum(float((g * d).sum()) for g, d in zip(gradients, along, strict=True))
+    for found, expected in slopes(parameters, gradients, value):
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-6 * scale + 2e-10)
 
 

@@ -1,5 +1,7 @@
 """Loops differ: layouts, frozen parts, modes, gradient modes, accumulated steps."""
 
+import copy
+
 import pytest
 import torch
 from nets import (
@@ -8,7 +10,6 @@ from nets import (
     gradients,
     loss_and_gradients,
     stages,
-    twin,
 )
 from tiny import pictures
 from torch import nn
@@ -151,7 +152,7 @@ PACKINGS = {
 @pytest.mark.parametrize("pack", PACKINGS)
 def test_logits_are_found_in_what_models_return(pack):
     bare = Returns(lambda y, extra: y)
-    packed = twin(bare)
+    packed = copy.deepcopy(bare)
     packed.pack = PACKINGS[pack]
     expected = loss_and_gradients(bare, pictures())
     found = loss_and_gradients(packed, pictures())

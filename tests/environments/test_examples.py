@@ -1,5 +1,6 @@
 """The examples run as they are written, and do what a loop by hand does."""
 
+import copy
 import os
 import re
 import runpy
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from nets import assert_same_gradients, gradients, twin
+from nets import assert_same_gradients, gradients
 from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
@@ -91,7 +92,7 @@ def test_the_hugging_face_module_adds_the_two_gradients(build):
     torch.manual_seed(0)
     model = names[build]().double().train()
     images, labels = torch.randn(2, 3, 32, 32).double(), torch.tensor([0, 1])
-    whole = twin(model)  # a supervised pass moves the running statistics
+    whole = copy.deepcopy(model)  # a supervised pass moves the running statistics
     whole(images, labels)["loss"].backward()
     cross_entropy(model.net(images).logits, labels).backward()
     (model.weight * model.consistency(images)).backward()

@@ -1,8 +1,10 @@
 """Autocast: the network runs in half precision, maps and their agreement in float32."""
 
+import copy
+
 import pytest
 import torch
-from nets import assert_same_gradients, gradients, loss_and_gradients, stages, twin
+from nets import assert_same_gradients, gradients, loss_and_gradients, stages
 from tiny import pictures
 from torch.nn.functional import cross_entropy
 
@@ -61,7 +63,7 @@ def test_a_cast_that_autocast_cached_without_gradient_is_not_used(dtype, unit):
     """Inside one autocast block, after a look without gradients, every weight has its gradient."""
     network = model().eval()
     with autocast(dtype):
-        fresh = loss_and_gradients(twin(network), images())[1]
+        fresh = loss_and_gradients(copy.deepcopy(network), images())[1]
         with torch.no_grad():
             network(images())
         loss = ConsistencyLoss(network)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+from finite_differences import slopes
 from tiny import CLASSES, pictures
 from tiny_transformers import shaken, transformer
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
@@ -104,19 +105,11 @@ def test_the_gradient_of_the_loss_matches_finite_differences(built, options):
     if options["detach_mask"]:
         mask = consistency.compare(images).mask
         consistency = ConsistencyLoss(model, **{**options, "mask": lambda _maps: mask})
-    make, step = torch.Generator().manual_seed(1), 1e-6
-    for _ in range(3):
-        along = [torch.randn(p.shape, generator=make, dtype=p.dtype) for p in parameters]
-        along = [direction / direction.norm() for direction in along]
-        ends = []
-        for sign in (1, -1):
-            for parameter, direction in zip(parameters, along, strict=True):
-                parameter.data.add_(direction, alpha=sign * step)
-            ends.append(float(consistency.compare(images).correlation.mean()))
-            for parameter, direction in zip(parameters, along, strict=True):
-                parameter.data.sub_(direction, alpha=sign * step)
-        expected = (ends[1] - ends[0]) / (2 * step)
-        found = sum(float((g * d).sum()) for g, d in zip(gradients, along, strict=True))
+
+    def value():
+        return -consistency.compare(images).correlation.mean()
+
+    for found, expected in slopes(parameters, gradients, value):
         assert abs(expected) > 1e-5
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-8)
 

@@ -1,10 +1,9 @@
 """Small networks for the places where real ones are trained: BatchNorm, dropout, several stages."""
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
-from tiny import CLASSES, Head
+from tiny import Head, settled
 from torch import Tensor, nn
 
 from atcon import ConsistencyLoss
@@ -39,13 +38,7 @@ def stages(dtype: torch.dtype = torch.float64, seed: int = 5, **options: object)
     """Build the network with seeded weights and the running statistics of a trained one."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Stages(**options)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.2)
-                module.running_var.uniform_(0.5, 1.5)
-                module.weight.data.uniform_(0.5, 1.5)
-                module.bias.data.normal_(0, 0.2)
+        model = settled(Stages(**options))
     return model.to(dtype).eval()
 
 
@@ -79,24 +72,6 @@ def assert_same_gradients(
         assert error <= relative * size, f"{name}: {error} of {size}"
 
 
-def twin(model: nn.Module) -> nn.Module:
-    """Copy a model."""
-    return copy.deepcopy(model)
-
-
 def sgd(parameters: Sequence[nn.Parameter], rate: float = 0.05) -> torch.optim.Optimizer:
     """Momentum, so that a gradient of step 1 still shows in step 10."""
     return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
-
-
-__all__ = [
-    "CLASSES",
-    "Stages",
-    "assert_same_gradients",
-    "block",
-    "gradients",
-    "loss_and_gradients",
-    "sgd",
-    "stages",
-    "twin",
-]

@@ -161,14 +161,19 @@ def network(name: str, seed: int = 3, dtype: torch.dtype = torch.float64) -> nn.
     """Build a network of the table with seeded weights and running statistics of a real one."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = NETWORKS[name]().eval()
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.2)
-                module.running_var.uniform_(0.5, 1.5)
-                module.weight.data.uniform_(0.5, 1.5)
-                module.bias.data.normal_(0, 0.2)
+        model = settled(NETWORKS[name]().eval())
     return model.to(dtype)
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """Draw the running statistics, scales and shifts that training would have left."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.2)
+    return model
 
 
 def pictures(

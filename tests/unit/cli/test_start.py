@@ -10,7 +10,18 @@ from pipeline import atcon
 import atcon as package
 
 SOURCE = Path(__file__).parents[3] / "src"
-COMMANDS = ("demo", "run", "repeat", "evaluate", "attend", "check", "report", "list", "show", "copy")
+COMMANDS = (
+    "demo",
+    "run",
+    "repeat",
+    "evaluate",
+    "attend",
+    "check",
+    "report",
+    "list",
+    "show",
+    "copy",
+)
 ENTRY = "from atcon.cli import main; main()"
 LEAN = f"""
 import sys

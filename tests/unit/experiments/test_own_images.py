@@ -7,8 +7,8 @@ import pytest
 from pipeline import COLOURS, folder_config, make_folder, save_disc, truncate
 
 from atcon.errors import InputError
-from atcon.experiments.config import load_config
 from atcon.experiments.attend import attend
+from atcon.experiments.config import load_config
 from atcon.experiments.finished import evaluate
 from atcon.experiments.run import run
 from atcon.records import read_csv, read_json, write_csv
