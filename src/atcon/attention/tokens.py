@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import batchnorm, conv, pooling
 
 from atcon.errors import InputError
 
@@ -15,6 +16,16 @@ MOST_PREFIX_TOKENS = 16
 """More tokens than this before the cells are no class, distillation and register tokens."""
 
 Cells = tuple[int, ...]
+
+_CHANNELS_FIRST = (
+    conv._ConvNd,  # noqa: SLF001  one name for every number of axes
+    batchnorm._NormBase,  # noqa: SLF001
+    pooling._MaxPoolNd,  # noqa: SLF001
+    pooling._AvgPoolNd,  # noqa: SLF001
+    pooling._AdaptiveMaxPoolNd,  # noqa: SLF001
+    pooling._AdaptiveAvgPoolNd,  # noqa: SLF001
+    nn.Upsample,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,8 @@ def map_layout(
 ) -> Layout:
     """Say how a layer's output holds its map.
 
-    With as many dimensions as the images it is channels-first or channels-last, whichever cells
+    With as many dimensions as the images it is channels-first where PyTorch's own layers are
+    (convolutions, BatchNorm, pooling); else whichever cells a convolution of the pass gave, or
     have the images' shape; if both fit, a layer of linear and layer normalisation modules without
     a convolution is channels-last. With three dimensions it is tokens: their cells are the largest
     grid that a convolution of the pass gave (the patch embedding's), or in a plane the one of the
@@ -85,7 +97,7 @@ def map_layout(
         InputError: The output is no map of these images.
     """
     if output is not None and output.ndim == images.ndim:
-        return _channels(output, images, layer)
+        return _channels(output, images, layer, grids)
     if output is not None and output.ndim == 3:
         cells = _cells_of_tokens(output.shape[1], tuple(images.shape[2:]), grids)
         if cells is not None:
@@ -105,12 +117,26 @@ def no_map(output: Tensor | None, images: Tensor, layer: nn.Module | None) -> In
     )
 
 
-def _channels(output: Tensor, images: Tensor, layer: nn.Module | None) -> Layout:
+def _channels(
+    output: Tensor, images: Tensor, layer: nn.Module | None, grids: Sequence[Cells]
+) -> Layout:
     first, last = tuple(output.shape[2:]), tuple(output.shape[1:-1])
+    if _ends_channels_first(layer) or (first in grids and last not in grids):
+        return Layout("channels first", first)
     grid = tuple(images.shape[2:])
     misfit = [_misfit(cells, grid) for cells in (first, last)]
     is_last = misfit[1] < misfit[0] or (misfit[1] == misfit[0] and _acts_on_the_last_axis(layer))
+    is_last |= last in grids and first not in grids
     return Layout("channels last", last) if is_last else Layout("channels first", first)
+
+
+def _ends_channels_first(layer: nn.Module | None) -> bool:
+    """Whether what a layer gives is by definition channels-first, whatever its shape."""
+    if isinstance(layer, nn.Sequential):
+        keeps = ("torch.nn.modules.activation", "torch.nn.modules.dropout")
+        ends = [one for one in layer if type(one).__module__ not in keeps]
+        return bool(ends) and _ends_channels_first(ends[-1])
+    return isinstance(layer, _CHANNELS_FIRST)
 
 
 def _misfit(cells: Cells, grid: Cells) -> tuple[bool, float]:

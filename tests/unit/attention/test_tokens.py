@@ -67,6 +67,26 @@ def test_where_both_fit_the_layer_decides():
         assert map_layout(output, images, layer).kind == kind
 
 
+def test_layers_that_are_channels_first_by_definition_are_so_in_every_shape():
+    images = torch.zeros(1, 3, 16, 32)
+    uneven = nn.Conv2d(3, 8, 3, (1, 2), 1)
+    for layer in (
+        uneven,
+        nn.Conv2d(3, 4, 3, (2, 1), 1),
+        nn.ConvTranspose2d(3, 8, 2, 2),
+        nn.Sequential(uneven, nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout()),
+        nn.Sequential(uneven, nn.ReLU(), nn.MaxPool2d((1, 2))),
+    ):
+        output = layer(images)
+        assert map_layout(output, images, layer).map_in(output) is output
+
+
+def test_the_convolutions_of_the_pass_tell_cells_from_channels():
+    images = torch.zeros(1, 3, 16, 32)
+    for shape, kind in (((1, 8, 16, 8), "channels first"), ((1, 16, 8, 16), "channels last")):
+        assert map_layout(torch.zeros(shape), images, nn.Identity(), [(16, 8)]).kind == kind
+
+
 @pytest.mark.parametrize("shape", [(2, 21, 4), (2, 8, 8, 5), (2, 5, 8, 8)])
 def test_an_output_made_of_its_own_map_is_itself(shape):
     output = torch.randn(shape)
