@@ -122,6 +122,8 @@ def _find(model: nn.Module, images: Tensor) -> dict[int, Foldable]:
     recorder = _Recorder()
     with ExitStack() as stack:
         for module in model.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # its operations are out of sight anyway
+                continue
             hook = module.register_forward_hook(recorder.note_module, prepend=True)
             stack.callback(hook.remove)
         stack.enter_context(batch_statistics(used=False))
