@@ -1,4 +1,4 @@
-"""The pages of docs/howto run as they are printed, and their table is the library's."""
+"""README and the pages of docs/howto run as they are printed; their table is the library's."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,9 @@ import torchvision
 
 from atcon.attention import ATTENTION
 
-HOWTO = Path(__file__).parents[2] / "docs" / "howto"
-PAGES = sorted(page.name for page in HOWTO.glob("*.md"))
+ROOT = Path(__file__).parents[2]
+HOWTO = ROOT / "docs" / "howto"
+PAGES = {page.name: page for page in (ROOT / "README.md", *sorted(HOWTO.glob("*.md")))}
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 GRIDS = {"layer": "cells", "input": "pixels", "tokens": "tokens"}
 
@@ -23,7 +24,7 @@ def test_every_block_of_a_page_runs(page):
     model = torchvision.models.resnet18(num_classes=3)
     names = {"model": model, "images": images, "loader": [images], "labelled": [(images, labels)]}
     try:
-        for block in BLOCK.findall((HOWTO / page).read_text(encoding="utf-8")):
+        for block in BLOCK.findall(PAGES[page].read_text(encoding="utf-8")):
             exec(compile(block, page, "exec"), names)  # noqa: S102  our own pages
     finally:
         ATTENTION.clear()
