@@ -61,17 +61,6 @@ class Layout:
         return torch.cat([output[:, : self.prefix], maps.flatten(2).transpose(1, 2)], dim=1)
 
 
-def as_feature_map(
-    output: Any, images: Tensor, layer: nn.Module | None = None, grids: Sequence[Cells] = ()
-) -> Tensor:
-    """Give a layer's output as `[batch, channel, *cells]`; see `map_layout` for the rule."""
-    tensor, _ = unpacked(output)
-    layout = map_layout(tensor, images, layer, grids)
-    if tensor is None or len(tensor) != len(images):
-        raise no_map(tensor, images, layer)
-    return layout.map_in(tensor)
-
-
 def map_layout(
     output: Tensor | None,
     images: Tensor,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from atcon.attention import find_layer, grad_cam, trace
-from atcon.attention.tokens import as_feature_map, map_layout, unpacked
+from atcon.attention.tokens import map_layout, unpacked
 from atcon.errors import InputError
 
 
@@ -19,7 +19,7 @@ def numbered(*shape):
 def test_tokens_become_the_cells_of_the_images_shape(prefix, grid, cells):
     count = cells[0] * cells[1]
     tokens = numbered(2, prefix + count, 7)
-    maps = as_feature_map(tokens, torch.zeros(2, 3, *grid))
+    maps = map_layout(tokens, torch.zeros(2, 3, *grid)).map_in(tokens)
     assert maps.shape == (2, 7, *cells)
     for row, column in ((0, 0), (1, 2), (3, 3)):
         expected = tokens[:, prefix + row * cells[1] + column]
@@ -98,13 +98,31 @@ def test_an_output_made_of_its_own_map_is_itself(shape):
 
 @pytest.mark.parametrize(
     "output",
-    [torch.zeros(2, 5), torch.zeros(2, 3, 2), torch.zeros(8, 16, 4), torch.zeros(2, 95, 4), (), {}],
-    ids=["vectors", "few tokens", "windows", "no grid", "nothing", "an empty dictionary"],
+    [torch.zeros(2, 5), torch.zeros(2, 3, 2), torch.zeros(2, 95, 4), (), {}],
+    ids=["vectors", "few tokens", "no grid", "nothing", "an empty dictionary"],
 )
 def test_what_is_no_map_is_an_input_error(output):
     images = torch.zeros(2, 3, 32, 48)
     with pytest.raises(InputError, match=r"layer Linear must return a map.*block of a transformer"):
-        as_feature_map(output, images, nn.Linear(2, 2))
+        map_layout(unpacked(output)[0], images, nn.Linear(2, 2))
+
+
+class Windows(nn.Module):
+    """Cuts every image into four, as a layer inside attention within windows sees it."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut, self.head = nn.Unflatten(3, (4, 4)), nn.Linear(3, 4)
+        self.inside = nn.Identity()
+
+    def forward(self, x):
+        cut = self.cut(x).movedim(3, 1).flatten(0, 1)
+        return self.head(self.inside(cut).unflatten(0, (len(x), 4)).mean(dim=(1, 3, 4)))
+
+
+def test_a_layer_that_gives_more_maps_than_images_is_an_input_error():
+    with pytest.raises(InputError, match=r"layer Identity must return a map"):
+        grad_cam(Windows(), torch.zeros(2, 3, 16, 16), layer="inside")
 
 
 class Pair(NamedTuple):
