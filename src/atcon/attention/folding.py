@@ -32,24 +32,24 @@ class Foldable(NamedTuple):
     Attributes:
         weight: Of the convolution.
         norm: The BatchNorm.
-        seen_by: The modules that return or take the convolution's output.
+        shown_by: The modules that return the convolution's output.
     """
 
     weight: "ref[Tensor]"
     norm: Norm
-    seen_by: "tuple[ref[nn.Module], ...]"
+    shown_by: "tuple[ref[nn.Module], ...]"
 
     def hooked(self) -> bool:
-        """Whether a hook sees the convolution's output, which then has to be there."""
-        modules = [module for seen in self.seen_by if (module := seen()) is not None]
-        return any(module._forward_hooks or module._forward_pre_hooks for module in modules)  # noqa: SLF001  there is no public way to ask
+        """Whether a hook is shown the convolution's output, which then has to be there."""
+        modules = [module for shown in self.shown_by if (module := shown()) is not None]
+        return any(module._forward_hooks for module in modules)  # noqa: SLF001  there is no public way to ask
 
 
 class Folds:
     """The convolutions of a model that can be folded, and their folded weights of one use.
 
     Args:
-        foldable: By the id of the convolution's weight. Those that hooks see are left out.
+        foldable: By the id of the convolution's weight. Those shown to hooks are left out.
     """
 
     def __init__(self, foldable: dict[int, Foldable]) -> None:
@@ -132,7 +132,7 @@ def _find(model: nn.Module, images: Tensor) -> dict[int, Foldable]:
         stack.enter_context(recorder)
         model(images[:1].clone())
     return {
-        key: Foldable(ref(weight), norm, tuple(recorder.seen_by.get(key, ())))
+        key: Foldable(ref(weight), norm, tuple(recorder.shown_by.get(key, ())))
         for key, (weight, norm) in recorder.readers.items()
         if norm is not None
     }
@@ -146,14 +146,14 @@ class _Recorder(TorchFunctionMode):
         self.outputs: dict[int, tuple[ref[Tensor], Tensor]] = {}
         self.readers: dict[int, tuple[Tensor, Norm | None]] = {}
         self.weights: set[int] = set()
-        self.seen_by: dict[int, list[ref[nn.Module]]] = {}
+        self.shown_by: dict[int, list[ref[nn.Module]]] = {}
 
-    def note_module(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Note that a module takes or returns outputs of convolutions."""
-        for tensor in tensors_in((inputs, output)):
+    def note_module(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+        """Note that a module returns outputs of convolutions."""
+        for tensor in tensors_in(output):
             weight = self._weight_of(tensor)
             if weight is not None:
-                self.seen_by.setdefault(id(weight), []).append(ref(module))
+                self.shown_by.setdefault(id(weight), []).append(ref(module))
 
     def __torch_function__(
         self,

@@ -1,7 +1,8 @@
 """What a forward pass is traced with: the rules of its operations, and the layers' outputs."""
 
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -111,8 +112,10 @@ def entered(
 
         return replay
 
-    with replayed(remember), mode:
-        yield
+    with replayed(remember):
+        with mode:
+            yield
+        mode.give_values()
 
 
 class TracedMode(TorchFunctionMode):
@@ -179,13 +182,30 @@ class TracedMode(TorchFunctionMode):
         )
 
     def _stand_in(self, output: Tensor, convolution: Convolution, norm: Norm) -> Tensor:
-        """Give what the network may hold, show and read as the convolution's output."""
-        stand_in = output.detach().requires_grad_(output.requires_grad)
+        """Give what the network may hold, show and read as the convolution's output.
+
+        It has no values: they are computed for whoever asks for them.
+        """
+        stand_in = output.new_full((), math.nan).expand_as(output)
+        stand_in.requires_grad_(output.requires_grad)
         folded, key = self.folded, id(stand_in)
         folded[key] = Folded(
             ref(stand_in, lambda _: folded.pop(key, None)), output, convolution, norm
         )
         return stand_in
+
+    def give_values(self) -> None:
+        """Put the convolutions' outputs where the network or a hook has kept what stands for them.
+
+        The inputs of checkpointed parts stay as they are: the parts may run again.
+        """
+        for key in [*self.folded.keys() - self.before]:
+            stand_in = self.folded[key].stand_in()
+            if stand_in is not None:
+                plain = self._plain(stand_in)
+                del self.folded[key]  # nothing may refer weakly to what is swapped
+                with suppress(RuntimeError):  # something else does: it stays without values
+                    torch.utils.swap_tensors(stand_in, plain.view_as(plain))  # type: ignore[no-untyped-call]
 
     def _of(self, x: Any) -> Folded | None:
         found = self.folded.get(id(x))

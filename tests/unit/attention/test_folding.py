@@ -211,6 +211,23 @@ def test_a_hook_that_came_later_shows_and_may_use_the_convolution(place):
     torch.testing.assert_close(kept[-1], plain, rtol=1e-12, atol=1e-12)
 
 
+def test_what_the_network_keeps_of_a_folded_convolution_is_the_convolution_with_its_gradient():
+    class Keeps(Net):
+        def forward(self, x):
+            self.kept = self.first(x)
+            return self.head(self.bn2(self.second(self.bn1(self.kept).relu())))
+
+    model, images = Keeps(), pictures()
+    assert folded(model) == ["first", "second"]
+    trace(model, images)
+    plain = model.first(images)
+    torch.testing.assert_close(model.kept, plain, rtol=1e-12, atol=1e-12)
+    weight = model.first.weight
+    (found,) = torch.autograd.grad(model.kept.square().sum(), weight)
+    (expected,) = torch.autograd.grad(plain.square().sum(), weight)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_a_layer_that_ends_with_a_convolution_is_explained_whichever_was_first():
     model, images = Contained(), pictures()
     expected = grad_cam(Contained(), images, 0, layer="block")
