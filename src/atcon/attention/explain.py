@@ -38,7 +38,8 @@ def explain(
         model: Any network; evaluated with its running BatchNorm statistics and left as it was.
         images: A normalised batch, `[batch, channel, *grid]`.
         name: A name of `atcon.attention.ATTENTION`.
-        target: The class to explain: None (top predicted), an index, one per sample, or a callable.
+        target: The class to explain: None (top predicted), a name of `atcon.attention.TARGETS`, an
+            index, one per sample, class weights `[batch, class]`, or a callable on the logits.
         layer: For maps of a layer: its name or module; None finds the last convolutional stage;
             a list gives a list of maps.
         create_graph: Whether the map can be differentiated with respect to the weights.
