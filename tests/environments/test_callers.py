@@ -99,6 +99,23 @@ def test_two_losses_with_one_backward_equal_two_backwards():
     assert_same_gradients(gradients(together), gradients(apart), 1e-12)
 
 
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap])
+def test_inside_a_transform_of_torch_func_is_refused(transform):
+    consistency = ConsistencyLoss(stages())
+    with pytest.raises(InputError, match="inside a transform"):
+        transform(lambda images: consistency(images.reshape(-1, *images.shape[-3:])))(pictures())
+
+
+def test_other_weights_may_be_put_in_by_a_functional_call():
+    model, images = stages(), pictures()
+    other = {f"model.{name}": weight * 1.5 for name, weight in model.named_parameters()}
+    found = torch.func.functional_call(ConsistencyLoss(model), other, (images,))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.5)
+    assert float(found.detach()) == pytest.approx(float(ConsistencyLoss(model)(images).detach()))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
 def test_any_number_of_input_channels(channels):
     images = torch.randn(2, channels, 12, 12, dtype=torch.float64)

@@ -59,9 +59,11 @@ def borrowed(
             cannot be differentiated twice.
 
     Raises:
-        InputError: The model is the wrapper of a parallel one, or sharded and not gathered.
+        InputError: The model is the wrapper of a parallel one, or sharded and not gathered; or the
+            caller is inside a transform of `torch.func`.
     """
     refuse_parallel(model)
+    _refuse_transforms()
     modes = [(module, module.training) for module in model.modules()]
     names = [(module, set(module._buffers.keys())) for module in model.modules()]  # noqa: SLF001
     buffers = _remember_buffers(model)
@@ -89,6 +91,16 @@ def borrowed(
             if buffer._version != version:  # noqa: SLF001  the only sign of a write
                 with torch.no_grad():
                     buffer.copy_(copy)
+
+
+def _refuse_transforms() -> None:
+    """Refuse `torch.func`, which cannot see into the passes that a map is made of."""
+    if torch._C._are_functorch_transforms_active():  # noqa: SLF001  what autograd.Function asks
+        raise InputError(
+            "a map or loss was called inside a transform of torch.func (grad, vmap, jvp, ...): "
+            "call it outside, on the whole batch, and take gradients by backward() or "
+            "torch.autograd.grad; torch.func.functional_call alone may be used"
+        )
 
 
 def _normalise_by_batch(model: nn.Module) -> None:
