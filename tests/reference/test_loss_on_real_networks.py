@@ -71,7 +71,7 @@ LARGER = {
     "resnext50_32x4d": ((64, 64), Place("layer4.2.conv3"), {}),
     "densenet121": ((64, 64), Place("features"), {}),
     "googlenet": ((64, 64), Place("inception5b"), INCEPTION),
-    "inception_v3": ((91, 91), Place("Mixed_7b"), INCEPTION),
+    "inception_v3": ((107, 107), Place("Mixed_7c"), INCEPTION),
     "mobilenet_v2": ((64, 64), Place("features"), {}),
     "mobilenet_v3_small": ((64, 64), Place("features"), {}),
     "mnasnet0_5": ((64, 64), Place("layers"), {}),
