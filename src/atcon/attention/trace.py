@@ -192,19 +192,45 @@ def trace(
             images = images.detach().requires_grad_()
         entry = images.clone(memory_format=layout_of(images))  # the model may write to its input
         if gradients:
-            leaf = None if tracked else entry
-            mode = TracedMode(notes, folds, leaf)
+            mode = TracedMode(notes, folds, leaf=None if tracked else entry)
             stack.enter_context(entered(mode, model, wanted, images))
         else:
             stack.enter_context(torch.no_grad())
         logits = logits_of(model(entry))
-    for layer, outputs in zip(wanted, kept, strict=True):
+    _check_layers(wanted, kept, images)
+    _check_logits(logits, model, images, gradients=gradients)
+    found = tuple(outputs[0] for outputs in kept)
+    return Trace(
+        model=model,
+        layers=wanted,
+        images=images,
+        features=tuple(output.maps for output in found),
+        logits=logits,
+        rule=notes.rule,
+        folds=folds,
+        autocast=autocast,
+        tracked=tracked,
+        grids=tuple(notes.grids),
+        attentions=tuple(notes.weights),
+        outputs=found,
+    )
+
+
+def _check_layers(
+    layers: Sequence[nn.Module], kept: Sequence[Sequence[KeptOutput]], images: Images
+) -> None:
+    """Refuse a layer that did not run or gave no map of the images."""
+    for layer, outputs in zip(layers, kept, strict=True):
         if not outputs:
             raise InputError(
                 f"layer {type(layer).__name__} did not run in the model's forward pass"
             )
         if len(outputs[0].raw) != len(images):
             raise no_map(outputs[0].raw, images, layer)
+
+
+def _check_logits(logits: Logits, model: nn.Module, images: Images, *, gradients: bool) -> None:
+    """Refuse logits that are not one row for each image, or carry no gradient that is needed."""
     if len(logits) != len(images):
         raise InputError(f"{len(images)} images gave {len(logits)} rows of logits")
     if gradients and not logits.requires_grad:
@@ -212,21 +238,6 @@ def trace(
             f"the logits of {type(model).__name__} carry no gradient to the image: "
             "remove no_grad, detach or compilation from its forward pass"
         )
-    found = tuple(outputs[0] for outputs in kept)
-    return Trace(
-        model,
-        wanted,
-        images,
-        tuple(output.maps for output in found),
-        logits,
-        notes.rule,
-        folds,
-        autocast,
-        tracked,
-        tuple(notes.grids),
-        tuple(notes.weights),
-        found,
-    )
 
 
 @contextmanager
