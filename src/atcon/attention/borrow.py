@@ -43,6 +43,14 @@ def recordable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
+def autocast_type(x: Tensor) -> torch.dtype | None:
+    """Give what autocast casts an operand to; None: it stays. Custom functions must ask."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(device)
+
+
 @contextmanager
 def borrowed(
     model: nn.Module, device: torch.device, *, compiled: bool = False

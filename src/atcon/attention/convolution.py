@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from atcon.attention.borrow import autocast_type
 from atcon.attention.guided import GuidedRule
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
@@ -114,10 +115,9 @@ def _autocast(
     x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Cast as autocast casts for a convolution: a custom function is out of its sight."""
-    device = x.device.type
-    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+    dtype = autocast_type(x)
+    if dtype is None:
         return x, weight, bias
-    dtype = torch.get_autocast_dtype(device)
     return x.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
 
 

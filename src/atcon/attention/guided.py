@@ -28,6 +28,7 @@ from atcon.attention.activations import (
     activation_called,
     unguided_kind,
 )
+from atcon.attention.borrow import autocast_type
 
 
 class GuidedRule:
@@ -167,8 +168,8 @@ def _activate(activation: Activation, rule: GuidedRule) -> Tensor:
 
 def _activate_with_weight(activation: PReLU, rule: GuidedRule) -> Tensor:
     x, weight = activation.x, activation.weight
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)  # as torch casts for prelu
+    dtype = autocast_type(x)  # torch casts for prelu
+    if dtype is not None:
         x, weight = x.to(dtype), weight.to(dtype)
     if x.ndim > 1:
         weight = weight.reshape(1, -1, *(1,) * (x.ndim - 2))

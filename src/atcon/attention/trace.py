@@ -11,19 +11,10 @@ from atcon.attention.borrow import borrowed, recordable
 from atcon.attention.folding import Folds, folds_of, layout_of
 from atcon.attention.guided import GuidedRule
 from atcon.attention.mode import KeptOutput, Notes, TracedMode, entered, kept_output
-from atcon.attention.target import choose_classes, logits_of, selected_sum
+from atcon.attention.target import logits_of, selected_sum
 from atcon.attention.tokens import Cells, no_map
 from atcon.errors import InputError
 from atcon.types import Classes, Images, Logits
-
-__all__ = [
-    "Trace",
-    "choose_classes",
-    "in_single_precision",
-    "logits_of",
-    "trace",
-    "without_autocast",
-]
 
 
 @dataclass(frozen=True)
