@@ -8,19 +8,23 @@ from atcon.data.image_set import ImageSet
 from atcon.data.images import read_image, resize
 from atcon.data.loading import Decoded, Reader, load, stream
 from atcon.data.policy import OnBadImage
+from atcon.data.views import VIEWS, ViewOptions, draw_views
 from atcon.data.voc import VOC_CLASSES, voc
 
 __all__ = [
     "AUGMENTATIONS",
+    "VIEWS",
     "VOC_CLASSES",
     "Decoded",
     "ImageSet",
     "OnBadImage",
     "Reader",
     "Split",
+    "ViewOptions",
     "digits",
     "digits_source",
     "draw_test",
+    "draw_views",
     "few_shot_split",
     "folder",
     "load",
