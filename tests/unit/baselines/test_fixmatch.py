@@ -121,6 +121,15 @@ def test_each_class_of_multi_label_data_is_decided_for_itself():
     assert math.isclose(found.positives, 1)
 
 
+@pytest.mark.parametrize("logit", [0.4, 0.9, 1.7, 2.7, 3.1, 4.4, 5.2])
+def test_what_is_exactly_as_sure_as_the_threshold_is_used(logit):
+    weak = torch.tensor([[logit, -logit]])
+    sure = weak.sigmoid()[0, 0].item()
+    assert pseudo_labels(weak, multi_label=True, threshold=sure).used.tolist() == [[True, True]]
+    sure = weak.softmax(dim=1)[0, 0].item()
+    assert pseudo_labels(weak, multi_label=False, threshold=sure).share == 1
+
+
 @pytest.mark.parametrize("threshold", [0.6, 0.75, 0.9])
 def test_a_class_and_its_opposite_are_equally_sure(threshold):
     weak = logits(20, 1).float()
@@ -199,6 +208,24 @@ def test_an_error_inside_the_network_leaves_it_as_it_was():
     with pytest.raises(RuntimeError, match="out of memory"):
         FixMatchLoss(model, multi_label=True)(pictures(2), pictures(2))
     assert not any(module.training for module in model.modules())
+
+
+class Recorded(nn.Module):
+    """Notes in which mode it ran, and whether a graph was kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.seen = network("plain"), []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return self.net(x)
+
+
+def test_the_weak_view_costs_no_graph():
+    model = Recorded()
+    FixMatchLoss(model, multi_label=True)(pictures(2), pictures(2))
+    assert model.seen == [(False, False), (True, True)]
 
 
 def test_a_network_that_writes_to_its_input_leaves_the_views_alone():
