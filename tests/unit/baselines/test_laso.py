@@ -342,6 +342,13 @@ def test_the_loss_is_the_sum_over_the_batch_and_its_partners():
     assert loss.details == pytest.approx({name: x.item() for name, x in expected.items()})
 
 
+def test_the_set_operations_train_on_the_batch_also_after_a_validation():
+    images, labels, loss = pictures(4), four_labels(), backbone_loss()
+    loss.laso.eval()
+    torch.testing.assert_close(loss(images, labels), backbone_loss()(images, labels))
+    assert loss.laso.training
+
+
 def test_the_backbone_is_a_constant_unless_it_is_thawed():
     for frozen in (True, False):
         loss = backbone_loss(frozen=frozen)
@@ -433,11 +440,22 @@ def test_a_classifier_learns_unions_that_no_real_image_shows():
     assert with_unions < 0.5 * without
 
 
-def test_the_first_step_of_a_classifier_is_that_of_adam_on_the_logistic_loss():
+@pytest.mark.parametrize("with_unions", [True, False])
+def test_the_first_step_of_a_classifier_is_that_of_adam_on_all_its_features(with_unions):
     features, labels = six_images(noise=3.0).double(), SIX.double()
-    head = fit_classifier(features, labels, seeded(), epochs=1, batch_size=6, lr=0.01)
-    start = fresh_linear(6, 3, seeded()).double()
-    loss = functional.binary_cross_entropy_with_logits(start(features), labels)
+    laso = small(features=6) if with_unions else None
+    head = fit_classifier(features, labels, seeded(), laso=laso, epochs=1, batch_size=6, lr=0.01)
+    make = seeded()
+    start = fresh_linear(6, 3, make).double()
+    torch.randperm(6, generator=make)
+    shown, their_labels = [features], [labels]
+    if laso is not None:
+        made, combined = union_features(laso, features, labels, make, 6)
+        shown.append(made)
+        their_labels.append(combined)
+    loss = functional.binary_cross_entropy_with_logits(
+        start(torch.cat(shown)), torch.cat(their_labels)
+    )
     slopes_of_it = torch.autograd.grad(loss, list(start.parameters()))
     for before, slope, after in zip(
         start.parameters(), slopes_of_it, head.parameters(), strict=True
