@@ -16,6 +16,7 @@ from atcon.evaluation.classification import (
     mean_average_precision,
     predict,
 )
+from atcon.evaluation.hierarchical import hierarchical_bootstrap, on_resamples
 from atcon.evaluation.localisation import (
     IOU_RULES,
     TRIVIAL_MAPS,
@@ -51,10 +52,12 @@ __all__ = [
     "f1_per_class",
     "fit_thresholds",
     "floors",
+    "hierarchical_bootstrap",
     "holm",
     "iou",
     "localise",
     "mean_average_precision",
+    "on_resamples",
     "paired_bootstrap",
     "paired_over_seeds",
     "point",
