@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from atcon import __version__
-from atcon.cli import attend, check, configs, demo, evaluate, repeat, report, run, tables
+from atcon.cli import attend, check, compare, configs, demo, evaluate, repeat, report, run, tables
 
 app = typer.Typer(
     name="atcon",
@@ -36,6 +36,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("repeat")(repeat.repeat)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("attend")(attend.attend)
 app.command("check")(check.check)
 app.command("report")(report.report)
