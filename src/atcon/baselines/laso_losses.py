@@ -112,8 +112,8 @@ def laso_losses(
 
     In training mode BatchNorm's running statistics follow the pairs of real features alone: what
     is used later, in evaluation mode, are operations on real features, and made ones are
-    distributed otherwise. With the statistics of all calls mixed, as in the authors' code, the
-    unions come out wrong even where the training loss is near zero.
+    distributed otherwise. With the statistics of all calls mixed, as in the authors' code, unions
+    can come out wrong although every training loss is small.
 
     Args:
         laso: In training mode, or in evaluation mode for a measurement.
