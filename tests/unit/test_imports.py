@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "consistency": _MODEL | {"attention"},
     "inspection": _METHOD,
     "training": _METHOD,
-    "experiments": _METHOD | _PARTS | {"training"},
+    "baselines": _METHOD | {"training"},
+    "experiments": _METHOD | _PARTS | {"training", "baselines"},
     "report": {"errors", "records"},
-    "cli": _METHOD | _PARTS | {"inspection", "training", "experiments", "report"},
+    "cli": _METHOD | _PARTS | {"inspection", "training", "baselines", "experiments", "report"},
 }
 """What each part may import besides itself and the version in `atcon`; the table of the page."""
 

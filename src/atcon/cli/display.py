@@ -119,8 +119,15 @@ def show_summary(summary: Mapping[str, Any], report: Path) -> None:
         )
         if text:
             console.print(f"control, {title}: {text}", highlight=False)
+    for arm in summary["arms"].values():
+        text = ", ".join(
+            f"{name} {_change(arm['gain'][key], key)[0]}"
+            for key, name in _ROWS
+            if arm["gain"].get(key)
+        )
+        console.print(f"alternative, {arm['title']}: {text}", highlight=False)
     epoch = after["epoch"]
-    kept = f"epoch {epoch} of {after['epochs']}" if after["kept"] else "the start"
+    kept = f"epoch {epoch:g} of {after['epochs']}" if after["kept"] else "the start"
     console.print(f"kept: {kept} of fine-tuning; Grad-CAM at {escape(summary['model']['layer'])}")
     console.print(f"[bold]{escape(summary['verdict']['sentence'])}[/bold]", highlight=False)
     console.print(f"report: {escape(str(report))}", highlight=False, soft_wrap=True)

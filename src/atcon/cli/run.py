@@ -12,6 +12,12 @@ from atcon.errors import InputError
 
 def run(
     config: Annotated[str, typer.Argument(help="A shipped name (see atcon list) or a YAML file.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Short for --set, such as strategy=combined."
+        ),
+    ] = None,
     sets: options.Sets = None,
     out: options.Out = None,
     seed: options.Seed = None,
@@ -22,7 +28,7 @@ def run(
     resume: options.Resume = False,
 ) -> None:
     """Train, fine-tune for consistency without labels, evaluate both, and write the report."""
-    overrides = options.overrides(sets, seed, device, precision)
+    overrides = options.overrides([*(settings or []), *(sets or [])], seed, device, precision)
     execute(config, overrides, out, quiet=quiet, as_json=as_json, resume=resume)
 
 

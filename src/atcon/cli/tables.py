@@ -13,7 +13,11 @@ _GRIDS = {"layer": "cells", "input": "pixels", "tokens": "tokens"}
 
 def list_table(
     table: Annotated[
-        str, typer.Argument(help="configs, maps, matchings, correlations, masks or presets.")
+        str,
+        typer.Argument(
+            help="configs, maps, matchings, correlations, masks, presets, strategies, baselines, "
+            "stopping or rates."
+        ),
     ] = "configs",
 ) -> None:
     """List the shipped configurations, or the names of another table."""
@@ -88,6 +92,36 @@ def _presets() -> None:
     )
 
 
+def _strategies() -> None:
+    from atcon.training import STRATEGIES  # noqa: PLC0415
+
+    _show(("name", "every step"), STRATEGIES.items())
+
+
+def _baselines() -> None:
+    from atcon.experiments.arms import BASELINES  # noqa: PLC0415
+
+    _show(
+        ("name", "arm", "starts from", "what it does"),
+        (
+            (name, arm.title, arm.start or "the weights as they came", _first_line(arm.plan))
+            for name, arm in BASELINES.items()
+        ),
+    )
+
+
+def _stopping() -> None:
+    from atcon.training import STOPPING_RULES  # noqa: PLC0415
+
+    _show(("name", "stops"), ((name, rule.title) for name, rule in STOPPING_RULES.items()))
+
+
+def _rates() -> None:
+    from atcon.training import RATES  # noqa: PLC0415
+
+    _show(("name", "rate"), ((name, _first_line(rate)) for name, rate in RATES.items()))
+
+
 TABLES: dict[str, Callable[[], None]] = {
     "configs": list_configs,
     "maps": _maps,
@@ -95,6 +129,10 @@ TABLES: dict[str, Callable[[], None]] = {
     "correlations": _correlations,
     "masks": _masks,
     "presets": _presets,
+    "strategies": _strategies,
+    "baselines": _baselines,
+    "stopping": _stopping,
+    "rates": _rates,
 }
 
 

@@ -1,11 +1,10 @@
 """Algorithm 1: mask the input with one map, compute the other again, correlate the two."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from atcon.attention import (
@@ -19,75 +18,13 @@ from atcon.attention import (
 from atcon.attention.borrow import batch_statistics, recordable, with_gradients
 from atcon.attention.folding import Folds
 from atcon.consistency.choices import Method
-from atcon.consistency.mask_options import with_strength
+from atcon.consistency.comparison import Comparison, Pair
 from atcon.consistency.masks import squashed
 from atcon.consistency.matching import upsampled
+from atcon.consistency.stochastic import Draws, mask_of
+from atcon.consistency.teacher import Teacher
 from atcon.errors import InputError
-from atcon.types import Classes, Images, LayerMaps, Logits, Maps, Target
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two maps of a batch at one resolution, and how well they agree.
-
-    Attributes:
-        names: Of A_i and A_j; with several layers as in `grad_cam@layer3`.
-        first: A_i of the images.
-        second: A_i of the images that A_j masked; without masking, A_j.
-        mask: P of A_j, at the images' resolution; None without masking.
-        correlation: h(first, second), one value per image.
-    """
-
-    names: tuple[str, str]
-    first: LayerMaps
-    second: LayerMaps
-    mask: Maps | None
-    correlation: Float[Tensor, " batch"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The maps of one batch and how well they agree.
-
-    Attributes:
-        logits: `[batch, class]` of the unmasked images.
-        classes: What every map explains, chosen on the unmasked images.
-        maps: Of the unmasked images, by name, each at its own resolution.
-        pairs: Every pair A_i, A_j with i < j.
-        correlation: The mean over the pairs (Eq. 1), one value per image.
-        activations: How many activations the guided rule reached.
-    """
-
-    logits: Logits
-    classes: Classes
-    maps: dict[str, Tensor]
-    pairs: tuple[Pair, ...]
-    correlation: Float[Tensor, " batch"]
-    activations: int
-
-    @property
-    def first(self) -> Tensor:
-        """A_1 of the images: Grad-CAM, unless other maps are compared."""
-        return self.pairs[0].first
-
-    @property
-    def second(self) -> Tensor:
-        """What A_1 is compared with."""
-        return self.pairs[0].second
-
-    @property
-    def mask(self) -> Tensor | None:
-        """P of A_2; None without masking."""
-        return self.pairs[0].mask
-
-    def detached(self) -> "Comparison":
-        """Give the same values without their graph."""
-        return _merged([self], lambda tensors: tensors[0].detach())
-
-    @staticmethod
-    def joined(parts: Sequence["Comparison"]) -> "Comparison":
-        """Put the comparisons of parts of a batch together."""
-        return parts[0] if len(parts) == 1 else _merged(parts, torch.cat)
+from atcon.types import Classes, Images, Target
 
 
 @dataclass(frozen=True)
@@ -115,11 +52,16 @@ def compare(
     method: Method,
     *,
     target: Target = None,
-    strengths: Float[Tensor, "batch mask"] | None = None,
+    draws: Draws | None = None,
     also: Sequence[str] = (),
     create_graph: bool = False,
+    teacher: Teacher | None = None,
 ) -> Comparison:
     """Run Algorithm 1 on a batch: one traced pass, and one more for every mask.
+
+    With `mirror` of the method the second pass sees the mirrored masked images, and its maps are
+    mirrored back: h(A_i(x), flip A_i(flip(P x))), flip along the last axis. With a teacher t the
+    first pass is its own, without a gradient: h(A_i(t, x), A_i(f, P x)), P of A_j(t, x).
 
     Args:
         model: Any network that the maps can explain; left as it was.
@@ -127,38 +69,47 @@ def compare(
         layers: The layers to explain, by name; with several, each is compared and the mean taken.
         method: The maps, and how they are compared.
         target: What to explain; None for the top predicted class.
-        strengths: Of the masks, a column for each of A_2, A_3, ...; None leaves them as they are.
+        draws: Of the masks, a column for each of A_2, A_3, ...; None takes the middle of ranges.
         also: Names of further maps of the unmasked images to keep in `maps`.
         create_graph: Whether the correlation can be differentiated with respect to the weights.
+        teacher: Gives the class, the first maps and the masks; None: the model itself.
 
     Raises:
-        InputError: A map that cannot be differentiated is asked for its gradient, or a map cannot
-            be computed.
+        InputError: A map that cannot be differentiated is asked for its gradient, a map cannot be
+            computed, or a teacher is given where nothing is masked.
     """
+    if teacher is not None:
+        method = method.taught()
     _check_differentiable(method, create_graph=create_graph)
     images = recordable(images)
     folds = Folds({}) if method.batch_statistics else None
     pairs = _pairs(method, list(layers))
+    masked_logits: list[Tensor] = []
+    own = create_graph and teacher is None
+    first = teacher or Teacher(model, layers)
     with batch_statistics(used=method.batch_statistics):
-        plain = trace(model, images, [*layers.values()], folds=folds)
+        plain = trace(first.model, images, [*first.layers.values()], folds=folds)
         classes = choose_classes(plain.logits, target)
-        graph = _with_graph(pairs, method) if create_graph else set()
+        graph = _with_graph(pairs, method) if own else set()
         maps = {
             node: node.of(plain, classes, create_graph=node in graph)
             for node in dict.fromkeys([*(node for pair in pairs for node in pair), *_more(also)])
         }
-        logits = plain.logits if create_graph else plain.logits.detach()
-        activations, folds = plain.rule.guided, plain.folds
+        logits = plain.logits if own else plain.logits.detach()
+        activations, folds = plain.rule.guided, folds if teacher else plain.folds
         del plain  # without a graph to keep, its activations are freed before the next pass
 
         def again(p: Tensor) -> Trace:
             with without_autocast(images.device):
                 masked = p[:, None].to(images.dtype) * images
-            return trace(model, masked, [*layers.values()], folds=folds)
+            run = trace(model, method.seen(masked), [*layers.values()], folds=folds)
+            masked_logits.append(run.logits if create_graph else run.logits.detach())
+            return run
 
         if method.matching.by == "mask":
-            masks = _masks(maps, pairs, method, images, strengths)
-            found = dict(_masked(maps, masks, pairs, classes, again, create_graph=create_graph))
+            masks = _masks(maps, pairs, method, images, draws or {})
+            measured = _measured(masks, pairs, classes, again, create_graph=create_graph)
+            found = {(i, j): (maps[i], method.seen(second)) for (i, j), second in measured}
         else:
             found = {pair: method.matching.match(*(maps[node] for node in pair)) for pair in pairs}
             masks = {}
@@ -169,7 +120,8 @@ def compare(
         Pair((i.label, j.label), *found[i, j], masks.get(j), agreement[i, j]) for i, j in found
     )
     by_name = {node.label: values for node, values in maps.items()}
-    return Comparison(logits, classes, by_name, seen, correlation, activations)
+    again_logits = tuple(masked_logits)
+    return Comparison(logits, classes, by_name, seen, correlation, activations, again_logits)
 
 
 def _pairs(method: Method, layers: Sequence[str]) -> _Pairs:
@@ -206,7 +158,7 @@ def _masks(
     pairs: _Pairs,
     method: Method,
     images: Tensor,
-    strengths: Tensor | None,
+    draws: Draws,
 ) -> dict[_Node, Tensor]:
     """Turn every masking map into P at the images' resolution (Eq. 6)."""
     masks = {}
@@ -214,27 +166,25 @@ def _masks(
     with without_autocast(images.device):
         for node in dict.fromkeys(j for _, j in pairs):
             values = maps[node].detach() if method.detach_mask else maps[node]
-            p = method.mask(upsampled(values, tuple(images.shape[2:])))
-            if strengths is not None:
-                p = with_strength(p, strengths[:, columns.index(node.name)])
-            masks[node] = p
+            own = {kind: drawn[:, columns.index(node.name)] for kind, drawn in draws.items()}
+            fine = upsampled(values, tuple(images.shape[2:]))
+            masks[node] = mask_of(fine, method.mask, method.mask_options, own)
     return masks
 
 
-def _masked(
-    maps: dict[_Node, Tensor],
+def _measured(
     masks: dict[_Node, Tensor],
     pairs: _Pairs,
     classes: Classes,
     again: Callable[[Tensor], Trace],
     *,
     create_graph: bool,
-) -> Iterator[tuple[tuple[_Node, _Node], tuple[Tensor, Tensor]]]:
+) -> Iterator[tuple[tuple[_Node, _Node], Tensor]]:
     """Measure on the images that A_j masked every map before it, with one pass for each mask."""
     for j, p in masks.items():
         run = again(p)
         for i in dict.fromkeys(i for i, other in pairs if other == j):
-            yield (i, j), (maps[i], i.of(run, classes, create_graph=create_graph))
+            yield (i, j), i.of(run, classes, create_graph=create_graph)
 
 
 def _agreement(first: Tensor, second: Tensor, method: Method) -> Tensor:
@@ -257,27 +207,3 @@ def _check_differentiable(method: Method, *, create_graph: bool) -> None:
             f"{name} cannot be differentiated: it can be the last map, as a detached mask "
             "(matching 'mask', detach_mask=True), or be compared without a gradient"
         )
-
-
-def _merged(parts: Sequence[Comparison], merge: Callable[[list[Tensor]], Tensor]) -> Comparison:
-    """Apply `merge` to every tensor of the parts."""
-    pairs = []
-    for same in zip(*(part.pairs for part in parts), strict=True):
-        masks = [pair.mask for pair in same if pair.mask is not None]
-        pairs.append(
-            replace(
-                same[0],
-                first=merge([pair.first for pair in same]),
-                second=merge([pair.second for pair in same]),
-                mask=merge(masks) if masks else None,
-                correlation=merge([pair.correlation for pair in same]),
-            )
-        )
-    return replace(
-        parts[0],
-        logits=merge([part.logits for part in parts]),
-        classes=merge([part.classes for part in parts]),
-        maps={name: merge([part.maps[name] for part in parts]) for name in parts[0].maps},
-        pairs=tuple(pairs),
-        correlation=merge([part.correlation for part in parts]),
-    )

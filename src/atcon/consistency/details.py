@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atcon.consistency.compare import Comparison
+from atcon.consistency.comparison import Comparison
 from atcon.consistency.correlation import pearson
 from atcon.types import Maps
 
@@ -29,6 +29,8 @@ class ConsistencyDetails:
         between_images: Mean correlation between the A_1 of different images.
         layer: The layer that is explained; several are separated by commas.
         activations: How many activations the guided rule reached.
+        logit_disagreement: KL of each image's predictions under the mask from those without; None
+            unless it has a weight in the loss.
     """
 
     correlation: Tensor
@@ -40,9 +42,12 @@ class ConsistencyDetails:
     between_images: float
     layer: str
     activations: int
+    logit_disagreement: Tensor | None = None
 
     @classmethod
-    def of(cls, comparison: Comparison, layer: str) -> "ConsistencyDetails":
+    def of(
+        cls, comparison: Comparison, layer: str, logit_disagreement: Tensor | None = None
+    ) -> "ConsistencyDetails":
         """Summarise a comparison."""
         seen = comparison.detached()
         return cls(
@@ -55,6 +60,7 @@ class ConsistencyDetails:
             between_images=float(between_images(seen.first)),
             layer=layer,
             activations=seen.activations,
+            logit_disagreement=None if logit_disagreement is None else logit_disagreement.detach(),
         )
 
     @property

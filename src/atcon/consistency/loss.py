@@ -14,13 +14,17 @@ from atcon.attention import Attention, attention_named, resolve_layer, trace
 from atcon.attention.sharded import gathered as gathered_weights
 from atcon.attention.wrapped import check_synchronised
 from atcon.consistency.choices import PRESETS, Preset, method_of, named
-from atcon.consistency.compare import Comparison, compare
+from atcon.consistency.compare import compare
+from atcon.consistency.comparison import Comparison
 from atcon.consistency.correlation import Correlation
 from atcon.consistency.details import ConsistencyDetails
-from atcon.consistency.mask_options import MaskOptions
+from atcon.consistency.mask_options import MaskOptions, at_progress
 from atcon.consistency.masks import Mask
 from atcon.consistency.matching import Matching
 from atcon.consistency.micro_batch import Gathered
+from atcon.consistency.prediction import disagreement
+from atcon.consistency.stochastic import draw, make_mask
+from atcon.consistency.teacher import Teacher
 from atcon.errors import InputError
 from atcon.types import Images, Target
 
@@ -36,10 +40,16 @@ class ConsistencyLoss(nn.Module):
             optimizer.zero_grad()
             consistency(images).backward()
             optimizer.step()
+
+    With `logit_weight` w the mean over the batch of w KL(p(x) || p(P x)) is added, the divergence
+    of the predictions under the mask from those without, which are a constant.
     """
 
     details: ConsistencyDetails | None = None
     """Of the last call; None before the first."""
+
+    progress: float = 0.0
+    """Share of the training that is over, in [0, 1]; the training loop sets it if masks anneal."""
 
     def __init__(  # noqa: PLR0913  every choice is one keyword, and a preset has them all
         self,
@@ -54,6 +64,10 @@ class ConsistencyLoss(nn.Module):
         correlation: str | Correlation | None = None,
         detach_mask: bool | None = None,
         squash: bool | None = None,
+        mirror: bool | None = None,
+        logit_weight: float | None = None,
+        multi_label: bool = False,
+        teacher: nn.Module | None = None,
         target: Target = None,
         batch_statistics: bool = False,
         micro_batch: int | None = None,
@@ -70,17 +84,27 @@ class ConsistencyLoss(nn.Module):
                 under the masks of those after it.
             matching: A name of `MATCHINGS`.
             mask: A name of `MASKS`, or a function from maps to masks in (0, 1).
-            mask_options: Blur, floor and strength of the mask.
+            mask_options: Blur, temperature, noise, floor and strength of the mask, fixed or drawn.
             correlation: A name of `CORRELATIONS`, or a function of two maps.
             detach_mask: Whether the mask is a constant for the gradient (2.33 instead of 3.0
                 supervised steps, at the floor).
             squash: Whether maps are standardised and squashed before they are correlated.
+            mirror: Whether the second pass sees the masked images mirrored along their last axis;
+                its maps are mirrored back.
+            logit_weight: w of the disagreement of the predictions; 0 leaves it out.
+            multi_label: Whether predictions are one decision for each class (logistic) or a
+                distribution over them (softmax).
+            teacher: A second network of the same layer names, such as an average of the weights or
+                a copy of the start: it alone sees the unmasked images and gives the class, the
+                first maps, the masks and the predictions to keep, all constants; the model is
+                trained on the masked images. It is no part of this module: not saved, trained or
+                moved with it.
             target: What to explain: None for the top predicted class, "positive" for all predicted
                 ones of a multi-label network, an index, a tensor, or a rule on the logits.
             batch_statistics: Let BatchNorm use each batch's statistics: samples then interact.
             micro_batch: Take value and gradients of so many images at a time: the same loss with
                 the memory of that many. The gradients are those of the model's parameters.
-            generator: Draws the strength of the masks, where it is a range.
+            generator: Draws what is left open for the masks.
 
         Raises:
             InputError: A name is in no table (the nearest is given), or choices exclude each other.
@@ -95,6 +119,8 @@ class ConsistencyLoss(nn.Module):
             "correlation": correlation,
             "detach_mask": detach_mask,
             "squash": squash,
+            "mirror": mirror,
+            "logit_weight": logit_weight,
         }
         overrides: dict[str, Any] = {
             key: value for key, value in given.items() if value is not None
@@ -102,6 +128,7 @@ class ConsistencyLoss(nn.Module):
         self.preset = replace(chosen, **overrides)
         self.method = method_of(self.preset, batch_statistics=batch_statistics)
         self.model = model
+        self.multi_label = multi_label
         self.target = target
         self.micro_batch = micro_batch
         self.generator = generator
@@ -109,12 +136,18 @@ class ConsistencyLoss(nn.Module):
         self._wanted: list[str | nn.Module | None] = (  # a list: its modules are not children
             [layer] if layer is None or isinstance(layer, str | nn.Module) else list(layer)
         )
+        self._teachers = [] if teacher is None else [teacher]  # a list, for the same reason
         self._check_batches()
 
     @property
     def mask(self) -> Mask:
-        """From a map to P, before its strength."""
-        return self.method.mask
+        """From a map to P as evaluation has it, before its strength."""
+        return make_mask(self.method.mask, at_progress(self.preset.mask_options, 1.0))
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The network that sees the unmasked images; None: the model itself."""
+        return self._teachers[0] if self._teachers else None
 
     def forward(self, images: Images) -> Float[Tensor, ""]:
         """Give the loss of a normalised batch and keep its `details`."""
@@ -128,11 +161,13 @@ class ConsistencyLoss(nn.Module):
         if wanted and self.micro_batch:
             taken = Gathered(weights, half=_in_float16(images))
             comparison = Comparison.joined([self._taken(part, taken, images) for part in parts])
-            value = taken.hand_over(-comparison.correlation.mean())
+            value = taken.hand_over(self._each(comparison).mean())
         else:
             comparison = Comparison.joined(list(parts))
-            value = -comparison.correlation.mean()
-        self.details = ConsistencyDetails.of(comparison, self.layer_name or "")
+            value = self._each(comparison).mean()
+        self.details = ConsistencyDetails.of(
+            comparison, self.layer_name or "", self._disagreement(comparison.detached())
+        )
         return value
 
     def compare(
@@ -140,7 +175,7 @@ class ConsistencyLoss(nn.Module):
     ) -> Comparison:
         """Give the maps and their agreement; without a graph unless asked for one.
 
-        Nothing is drawn: a mask whose strength is a range has the middle of it.
+        Nothing is drawn: a range of the mask has its middle, of what anneals at the end.
 
         Args:
             images: A normalised batch.
@@ -162,10 +197,10 @@ class ConsistencyLoss(nn.Module):
         """Compare the batch, or one micro-batch after the other."""
         size = self.micro_batch or max(len(images), 1)
         layers = self._layers(images, also)
-        options = self.preset.mask_options
-        strengths = None
-        if options.strength_range != (1, 1) and self.method.masks:
-            strengths = options.strengths(images, self.method.masks, draws)
+        options, drawn = self.preset.mask_options, dict[str, Tensor]()
+        if draws is not None:
+            drawn = dict(draw(options, len(images), self.method.masks, draws))
+        options = at_progress(options, self.progress if draws is not None else 1.0)
         target = self.target if len(images) <= size else self._target_of_all(images, size)
         for start in range(0, max(len(images), 1), size):
             part = slice(start, start + size)
@@ -173,26 +208,40 @@ class ConsistencyLoss(nn.Module):
                 self.model,
                 images[part],
                 layers,
-                self.method,
+                replace(self.method, mask_options=options),
                 target=target[part] if isinstance(target, Tensor) else target,
-                strengths=None if strengths is None else strengths[part],
+                draws={kind: shares[part] for kind, shares in drawn.items()},
                 also=also,
                 create_graph=create_graph,
+                teacher=self._teacher(images, layers),
             )
+
+    def _each(self, comparison: Comparison) -> Tensor:
+        """Give the loss of each image."""
+        apart = self._disagreement(comparison)
+        each = -comparison.correlation
+        return each if apart is None else each + self.preset.logit_weight * apart
+
+    def _disagreement(self, comparison: Comparison) -> Tensor | None:
+        """Give that of each image's predictions; None without a weight."""
+        if not self.preset.logit_weight:
+            return None
+        return disagreement(comparison, multi_label=self.multi_label)
 
     def _taken(self, part: Comparison, taken: Gathered, images: Tensor) -> Comparison:
         """Take the gradients of a micro-batch's share of the loss and let its graph go."""
         if images.requires_grad:
             raise InputError("micro_batch gives no gradient of the images: leave it out for that")
-        taken.add(-part.correlation.sum() / len(images))
+        taken.add(self._each(part).sum() / len(images))
         return part.detached()
 
     def _target_of_all(self, images: Tensor, size: int) -> Target:
         """Apply a rule on the logits to all of them: it may know one class for each image."""
         if isinstance(self.target, Tensor) or not callable(self.target):
             return self.target
+        first = self.teacher or self.model
         parts = [images[start : start + size] for start in range(0, len(images), size)]
-        logits = [trace(self.model, part, gradients=False).logits for part in parts]
+        logits = [trace(first, part, gradients=False).logits for part in parts]
         return torch.as_tensor(self.target(torch.cat(logits)))
 
     def _layers(self, images: Tensor, also: Sequence[str]) -> dict[str, nn.Module]:
@@ -206,8 +255,18 @@ class ConsistencyLoss(nn.Module):
         self.layer_name = ", ".join(layers)
         return layers
 
+    def _teacher(self, images: Tensor, layers: dict[str, nn.Module]) -> Teacher | None:
+        """Find the teacher's layers by the names of the model's."""
+        if self.teacher is None:
+            return None
+        found = [resolve_layer(self.teacher, name, images) for name in layers]
+        return Teacher(self.teacher, dict(found))
+
     def _check_batches(self) -> None:
-        norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        if self.teacher is not None:
+            self.method.taught()
+        networks = [self.model, *self._teachers]
+        norms = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
         interact = any(norm.running_mean is None for norm in norms)
         if self.micro_batch is not None and self.micro_batch < 1:
             raise InputError(f"micro_batch must be 1 or larger, but it is {self.micro_batch}")
@@ -216,10 +275,11 @@ class ConsistencyLoss(nn.Module):
                 "micro_batch needs samples that do not interact, but BatchNorm uses the "
                 "statistics of the batch: leave one of the two out"
             )
-        if self.preset.mask_options.random and self.generator is None:
+        options = self.preset.mask_options
+        if options.random and self.generator is None:
+            what = " and ".join(f"{kind} {getattr(options, kind)}" for kind in options.drawn)
             raise InputError(
-                f"mask strength {self.preset.mask_options.strength} is drawn at random: give "
-                "generator=torch.Generator().manual_seed(...)"
+                f"mask {what} is drawn at random: give generator=torch.Generator().manual_seed(...)"
             )
         if self.method.batch_statistics or interact:
             cause = "batch_statistics=True" if self.method.batch_statistics else "no running ones"

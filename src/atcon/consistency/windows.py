@@ -1,4 +1,4 @@
-"""Gaussian windows over maps of any number of axes: a blur, and local means for SSIM.
+"""Gaussian windows over maps of any number of axes: a blur, smooth noise, local means for SSIM.
 
 A window is applied axis by axis as a small matrix, so that every size of map is served alike, also
 one that is smaller than the window, and the result does not depend on a device's scatter order.
@@ -35,6 +35,17 @@ def local_means(maps: Maps, side: int, sigma: float) -> LayerMaps:
     return _along_every_axis(
         maps, [_window_matrix(maps, size, side, sigma) for size in maps.shape[1:]]
     )
+
+
+def smooth_noise(white: Maps, width: float) -> Maps:
+    """Blur white noise; every position stays standard normal, also at the border.
+
+    Args:
+        white: `[batch, *grid]`, independent standard normal numbers.
+        width: Standard deviation of the Gaussian, as a share of each axis.
+    """
+    matrices = [_blur_matrix(white, size, width * size) for size in white.shape[1:]]
+    return _along_every_axis(white, [rows / rows.norm(dim=1, keepdim=True) for rows in matrices])
 
 
 def _along_every_axis(maps: Tensor, matrices: list[Tensor]) -> Tensor:

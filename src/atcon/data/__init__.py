@@ -8,6 +8,7 @@ from atcon.data.image_set import ImageSet
 from atcon.data.images import read_image, resize
 from atcon.data.loading import Decoded, Reader, load, stream
 from atcon.data.policy import OnBadImage
+from atcon.data.unlabelled import left_over, unlabelled
 from atcon.data.views import VIEWS, ViewOptions, draw_views
 from atcon.data.voc import VOC_CLASSES, voc
 
@@ -27,9 +28,11 @@ __all__ = [
     "draw_views",
     "few_shot_split",
     "folder",
+    "left_over",
     "load",
     "read_image",
     "resize",
     "stream",
+    "unlabelled",
     "voc",
 ]

@@ -97,7 +97,7 @@ def few_shot_split(
     Args:
         image_set: Where to draw from.
         per_class: N.
-        validation_images: V.
+        validation_images: V; 0 where no labels can be spared.
         seed: Of all draws.
         test_images: A seeded subset of the test images instead of all.
         problem: Says why an image cannot be used (None: it can); the next one is drawn instead.
@@ -234,12 +234,10 @@ def draw_test(image_set: ImageSet, count: int | None, seed: int) -> tuple[Exampl
 
 
 def _check_request(image_set: ImageSet, per_class: int, validation_images: int, seed: int) -> None:
-    for key, value in (
-        ("data.per_class", per_class),
-        ("data.validation_images", validation_images),
-    ):
-        if value < 1:
-            raise InputError(f"{key}: {value} is not positive")
+    if per_class < 1:
+        raise InputError(f"data.per_class: {per_class} is not positive")
+    if validation_images < 0:
+        raise InputError(f"data.validation_images: {validation_images} is negative")
     if seed < 0:
         raise InputError(f"seed: {seed} is negative; use 0 or more")
     held_out = _by_name((*(image_set.validation or ()), *image_set.test))

@@ -14,12 +14,12 @@ from atcon.consistency import Comparison, contrast_of
 from atcon.data import read_image, resize
 from atcon.errors import BadImageError, InputError
 from atcon.evaluation import predict
+from atcon.experiments.bench import inputs_of, squash_logits
 from atcon.experiments.finished import FinishedRun, reopen
 from atcon.experiments.gallery import STAGES, defined, put_maps, write_arrays, write_index
 from atcon.experiments.judge import MAPS, MASK, judging_loss
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of
-from atcon.experiments.stages import inputs_of, squash_logits
 from atcon.models import Network
 
 

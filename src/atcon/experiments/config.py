@@ -1,6 +1,7 @@
 """The configuration of a run: a shipped name or a YAML file with overrides, checked at the door."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -25,6 +26,8 @@ DATA_VARIABLE = "ATCON_DATA"
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+AboveZero = Annotated[float, Field(gt=0)]
 BadImage = Literal["skip", "error"]
 
 
@@ -46,6 +49,37 @@ def _as_range(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float) else value
 
 
+_EVERY = re.compile(r"([1-9][0-9]*) ?(epoch|batch)(?:s|es)?")
+
+
+def every_of(text: str) -> tuple[int, str]:
+    """Give the count and the unit, "epoch" or "batch", of how often a stage is validated."""
+    found = _EVERY.fullmatch(text)
+    if found is None:
+        raise PydanticCustomError("every", "write it as 2, as '2 epochs' or as '10 batches'")
+    return int(found[1]), found[2]
+
+
+def _as_every(value: Any) -> Any:
+    """Read a number as so many epochs; check and keep a text."""
+    text = f"{value} epochs" if isinstance(value, int) else str(value)
+    every_of(text)
+    return text
+
+
+def _stopping_rule() -> AfterValidator:
+    """Accept `auto`, `validation`, and the names of the stopping rules."""
+
+    def check(name: str) -> str:
+        names = ("auto", "validation", *import_module("atcon.training").STOPPING_RULES)
+        if name not in names:
+            expected = {"expected": ", ".join(map(repr, names))}
+            raise PydanticCustomError("literal_error", "Input should be {expected}", expected)
+        return name
+
+    return AfterValidator(check)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +91,7 @@ class DataConfig(_Section):
     root: str | None = None
     classes: tuple[str, ...] | None = None
     per_class: Positive = 4
-    validation_images: Positive = 100
+    validation_images: Annotated[int, Field(ge=0)] = 100
     test_images: Positive | None = None
     image_size: Positive | None = None
     csv: str | None = None
@@ -65,6 +99,7 @@ class DataConfig(_Section):
     download: bool = False
     on_bad_image: BadImage = "skip"
     augmentation: Literal["paper", "horizontal", "rotation", "none"] = "paper"
+    judged: Literal["test", "development"] = "test"
 
 
 class ModelConfig(_Section):
@@ -73,42 +108,108 @@ class ModelConfig(_Section):
     name: str
     weights: str | None = None
     layer: str | None = None
+    padding: Annotated[str, _name_of("training", "PADDINGS")] | None = None
 
 
-class SupervisedConfig(_Section):
-    """The first stage: cross-entropy on the labels."""
+class StageConfig(_Section):
+    """What every stage of training has: its length, its optimiser, and which round it keeps."""
 
     epochs: Positive = 30
     lr: Rate = 1e-4
     batch_size: Positive = 4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    batch_norm: Literal["frozen", "batch"] = "frozen"
+    weight_decay: NotNegative = 0.0
+    rate: Annotated[str, _name_of("training", "RATES")] = "constant"
+    warm_up: Fraction = 0.0
+    layer_decay: Rate = 1.0
+    head_factor: AboveZero = 1.0
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    batch_norm: Literal["frozen", "batch", "fixed"] = "frozen"
+    validate_every: Annotated[str, BeforeValidator(_as_every)] = "1 epoch"
+    patience: Positive | None = None
 
 
-class ConsistencyConfig(_Section):
-    """The second stage: the maps' agreement on the same images, without their labels.
+class SupervisedConfig(StageConfig):
+    """The first stage: cross-entropy on the labels."""
+
+
+class ConsistencyConfig(StageConfig):
+    """The second stage: the maps' agreement, without labels.
 
     What is not given is the preset's.
     """
 
+    epochs: Positive = 12
+    lr: Rate = 1e-5
     preset: Annotated[str, _name_of("consistency", "PRESETS")] = "default"
     maps: tuple[Annotated[str, _name_of("attention", "ATTENTION")], ...] | None = None
     matching: Annotated[str, _name_of("consistency", "MATCHINGS")] | None = None
     mask: Annotated[str, _name_of("consistency", "MASKS")] | None = None
-    mask_smooth: Annotated[float, Field(ge=0)] = 0.0
-    mask_slope: Annotated[float, Field(gt=0)] = 8.0
+    mask_smooth: NotNegative = 0.0
+    mask_slope: AboveZero = 8.0
     mask_value: Fraction = 0.5
     mask_floor: Fraction = 0.0
     mask_strength: Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_range)] = (1.0, 1.0)
+    mask_temperature: Annotated[tuple[AboveZero, AboveZero], BeforeValidator(_as_range)] = (
+        1.0,
+        1.0,
+    )
+    mask_noise: NotNegative = 0.0
+    mask_scales: tuple[NotNegative, ...] = ()
+    mask_anneal: Fraction = 0.0
     detach_mask: bool | None = None
     correlation: Annotated[str, _name_of("consistency", "CORRELATIONS")] | None = None
     squash: bool | None = None
+    mirror: bool | None = None
+    logit_weight: NotNegative | None = None
+    teacher: Annotated[float, Field(ge=0, le=1)] | None = None
     target: Annotated[str, _name_of("attention", "TARGETS")] = "top"
     micro_batch: Positive | None = None
+    weight: NotNegative = 0.2
+    turns: Literal["fixed", "random"] = "random"
+    ratio: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (1, 1)
+    alpha: AboveZero = 8.0
+    stopping: Annotated[str, _stopping_rule()] = "auto"
+    signals: bool = False
+    unlabelled_root: str | None = None
+    unlabelled_images: Positive | None = None
+
+
+class SimCLRConfig(StageConfig):
+    """Contrastive pretraining on the training images, before the supervised stage."""
+
+    epochs: Positive = 30
+    batch_size: Positive = 8
+    temperature: AboveZero = 0.5
+    decoupled: bool = False
+    queue: Annotated[int, Field(ge=0)] = 0
+    views: Annotated[str, _name_of("data", "VIEWS")] = "simclr"
+
+
+class LaSOConfig(StageConfig):
+    """Label-set operations on the features of the supervised network, and their classifier."""
+
+    epochs: Positive = 20
+    lr: Rate = 1e-3
+    hidden: Positive = 2048
+    hidden_subtraction: Positive = 8192
+    classifier_epochs: Positive = 50
+
+
+class FixMatchConfig(StageConfig):
+    """Pseudo-labels of weak views for strong ones, from the supervised network."""
+
     epochs: Positive = 12
     lr: Rate = 1e-5
-    batch_size: Positive = 4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    threshold: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+
+
+class LayerAttentionConfig(_Section):
+    """Layer attention consistency; its fine-tuning has the length and optimiser of ours."""
+
+    layers: tuple[str, str] | None = None
+    omega: AboveZero = 100.0
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.55
+    weight: NotNegative = 1.0
 
 
 class ControlsConfig(_Section):
@@ -123,6 +224,7 @@ class EvaluationConfig(_Section):
     resamples: Annotated[int, Field(ge=100)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     batch_size: Positive = 8
+    consistency_images: Positive | None = None
     gallery: Annotated[int, Field(ge=0)] = 48
 
 
@@ -135,8 +237,14 @@ class RunConfig(_Section):
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"] = "32-true"
     data: DataConfig
     model: ModelConfig
+    strategy: Annotated[str, _name_of("training", "STRATEGIES")] = "fine_tuning"
+    baselines: tuple[Annotated[str, _name_of("experiments.arms", "BASELINES")], ...] = ()
     supervised: SupervisedConfig = SupervisedConfig()
     consistency: ConsistencyConfig = ConsistencyConfig()
+    simclr: SimCLRConfig = SimCLRConfig()
+    laso: LaSOConfig = LaSOConfig()
+    fixmatch: FixMatchConfig = FixMatchConfig()
+    layer_attention: LayerAttentionConfig = LayerAttentionConfig()
     controls: ControlsConfig = ControlsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

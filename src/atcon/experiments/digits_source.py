@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from atcon import records
 from atcon.data import AUGMENTATIONS, Reader, digits_source, load
 from atcon.evaluation import mean_average_precision, point
-from atcon.experiments.stages import inputs_of, probabilities_of
+from atcon.experiments.bench import inputs_of, probabilities_of
 from atcon.models import build, save_weights
 from atcon.training import Batch, SupervisedLoss, generator_of
 

@@ -2,20 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from atcon.attention import attention_named, count_guided
+from atcon.attention import (
+    attention_named,
+    choose_classes,
+    count_guided,
+    resolve_layer,
+    trace,
+)
 from atcon.consistency import Comparison, ConsistencyLoss, contrast_of
 from atcon.data import Decoded, ImageSet, Reader, stream
 from atcon.errors import InputError
 from atcon.evaluation import Localisation, floors, localise
+from atcon.experiments.arms import consistency_loss
+from atcon.experiments.bench import inputs_of, squash_logits
 from atcon.experiments.config import RunConfig
 from atcon.experiments.progress import Progress
-from atcon.experiments.stages import consistency_loss, inputs_of, squash_logits
 from atcon.models import Network
 from atcon.types import Example
 
@@ -113,12 +121,15 @@ def judge(
     }
     verdicts = Verdicts()
     labels = []
+    measured = _measured(config, examples, pictured)
     progress.begin("evaluation", len(examples))
-    batches = stream(
-        Reader(image_set, size),
-        examples,
-        config.evaluation.batch_size,
-        config.data.on_bad_image,
+    reader, policy = Reader(image_set, size), config.data.on_bad_image
+    batches = chain.from_iterable(  # of one kind each: with the maps' consistency, or without
+        stream(reader, [e for e in examples if (e.name in measured) is kind], many, policy)
+        for kind, many in (
+            (True, config.evaluation.batch_size),
+            (False, 4 * config.evaluation.batch_size),
+        )
     )
     for batch in batches:
         labels.append(batch.labels.numpy().astype(bool))
@@ -128,7 +139,12 @@ def judge(
         for stage, part in growing.items():
             with fabric.autocast():
                 inputs = inputs_of(batch.pixels, part.network, fabric.device)
-                comparison = part.loss.compare(inputs, also=MAPS[:2])
+                known = batch.examples and batch.examples[0].name in measured
+                comparison = (
+                    part.loss.compare(inputs, also=MAPS[:2])
+                    if known
+                    else _grad_cam_alone(part.network, layer, inputs)
+                )
             _note(part, comparison, batch, size, multi_label=image_set.multi_label)
             _picture(verdicts, stage, comparison, batch, pictured)
         for name, reason in batch.skipped:
@@ -138,6 +154,29 @@ def judge(
     verdicts.labels = np.concatenate(labels)
     verdicts.stages = {stage: part.joined() for stage, part in growing.items()}
     return verdicts
+
+
+def _measured(
+    config: RunConfig, examples: Sequence[Example], pictured: frozenset[str]
+) -> frozenset[str]:
+    """Name the images whose maps' consistency is measured: those pictured, and others at random."""
+    count = config.evaluation.consistency_images
+    names = [example.name for example in examples]
+    if count is None or count >= len(names):
+        return frozenset(names)
+    drawn = np.random.default_rng([config.seed, 4]).permutation(len(names))
+    others = [names[index] for index in drawn if names[index] not in pictured]
+    return pictured | frozenset(others[: max(count - len(pictured), 0)])
+
+
+def _grad_cam_alone(network: Network, layer: str, inputs: Tensor) -> Comparison:
+    """Take the one map that overlap needs: a quarter of the time."""
+    _, module = resolve_layer(network.module, layer, inputs)
+    run = trace(network.module, inputs, module)
+    classes = choose_classes(run.logits)
+    maps = {"grad_cam": attention_named("grad_cam").map(run, classes)}
+    unknown = maps["grad_cam"].new_full((len(inputs),), torch.nan)
+    return Comparison(run.logits.detach(), classes, maps, (), unknown, run.rule.guided)
 
 
 def judging_loss(
@@ -210,9 +249,9 @@ def _picture(
     batch: Decoded,
     pictured: frozenset[str],
 ) -> None:
-    maps = shown_maps(comparison)
     for row, example in enumerate(batch.examples):
         if example.name in pictured:
+            maps = shown_maps(comparison)
             picture = verdicts.pictures.setdefault(example.name, {})
             picture["image"] = batch.pixels[row].permute(1, 2, 0).numpy()
             for name, values in maps.items():

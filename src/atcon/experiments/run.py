@@ -5,33 +5,43 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 import atcon
 from atcon import records
 from atcon.attention import resolve_layer
-from atcon.data import ImageSet, Reader, Split, few_shot_split, load
+from atcon.data import (
+    Decoded,
+    ImageSet,
+    Reader,
+    Split,
+    few_shot_split,
+    left_over,
+    load,
+    unlabelled,
+)
+from atcon.errors import InputError
 from atcon.evaluation import fit_thresholds
 from atcon.experiments import summary
-from atcon.experiments.config import RunConfig, dump_config
+from atcon.experiments.arms import BASELINES, arms_of, consistency_loss
+from atcon.experiments.bench import Bench, probabilities_of
+from atcon.experiments.config import RunConfig, data_path, dump_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
 from atcon.experiments.progress import Progress
-from atcon.experiments.setup import fabric_of, size_of, stage_network
+from atcon.experiments.setup import fabric_of, laid_out, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
-from atcon.experiments.stages import (
-    Bench,
-    StageResult,
-    consistency_loss,
-    consistency_stage,
-    probabilities_of,
-    supervised_stage,
-)
+from atcon.experiments.stages import StageResult, run_stage
 from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
+from atcon.training import check_padding, set_padding
+from atcon.training.selection import weights_of
 
+POOL = "pool"
+"""As `consistency.unlabelled_root`: what is left of the data set's own training images."""
 SUPERVISED, CONSISTENCY, UNIFORM = "supervised", "consistency", "uniform"
 
 
@@ -62,22 +72,23 @@ def run(
 
 
 def _run_stages(bench: Bench, image_set: ImageSet, split: Split) -> dict[str, Any]:
-    """Train all stages, evaluate them, write their records, and give the summary."""
+    """Train all arms, evaluate them, write their records, and give the summary."""
     _write_split(bench, image_set, split)
-    results = {SUPERVISED: supervised_stage(bench), CONSISTENCY: consistency_stage(bench)}
-    if bench.config.controls.uniform:
-        results[UNIFORM] = consistency_stage(bench, UNIFORM)
+    arms = arms_of(bench.config)
+    results = {name: run_stage(bench, name, arm.plan, arm.start) for name, arm in arms.items()}
     began = time.perf_counter()
-    verdicts, thresholds = _judge_stages(bench, image_set, split, list(results))
+    judged = [name for name, arm in arms.items() if arm.judged]
+    verdicts, thresholds = _judge_stages(bench, image_set, split, judged)
     _write_parts(bench, image_set, split, verdicts)
-    record = _summary(bench, image_set, split, results, verdicts, thresholds)
+    shown = {name: results[name] for name in judged}
+    record = _summary(bench, image_set, split, shown, verdicts, thresholds)
     seconds = {stage: result.seconds for stage, result in results.items()}
     record["seconds"] = {**seconds, "evaluation": round(time.perf_counter() - began, 2)}
     return record
 
 
 def _split(config: RunConfig, reader: Reader) -> Split:
-    return few_shot_split(
+    split = few_shot_split(
         reader.image_set,
         per_class=config.data.per_class,
         validation_images=config.data.validation_images,
@@ -85,6 +96,34 @@ def _split(config: RunConfig, reader: Reader) -> Split:
         test_images=config.data.test_images,
         problem=reader.problem if config.data.on_bad_image == "skip" else None,
     )
+    if config.data.judged == "test":
+        return split
+    left = left_over(reader.image_set, split)
+    count = config.data.test_images or len(left)
+    return replace(split, test=left[:count])
+
+
+def _unlabelled(config: RunConfig, reader: Reader, split: Split) -> Decoded | None:
+    """Decode the extra images of consistency steps, if there are any."""
+    settings = config.consistency
+    if settings.unlabelled_root is None:
+        return None
+    if settings.unlabelled_root == POOL:
+        judged = {example.name for example in split.test}
+        left = left_over(reader.image_set, split)
+        examples = tuple(example for example in left if example.name not in judged)
+        source = reader
+    else:
+        root = data_path(settings.unlabelled_root, "consistency.unlabelled_root")
+        source = Reader(unlabelled(root), reader.size)
+        examples = source.image_set.pool
+    wanted = settings.unlabelled_images or len(examples)
+    if wanted > len(examples):
+        raise InputError(
+            f"consistency.unlabelled_images: {wanted} are asked for, but "
+            f"{settings.unlabelled_root} has {len(examples)}"
+        )
+    return load(source, examples[:wanted], config.data.on_bad_image)
 
 
 def _bench(
@@ -96,31 +135,37 @@ def _bench(
     split: Split,
     progress: Progress,
 ) -> Bench:
-    image_set, size = reader.image_set, reader.size
-    train, validation = (
-        load(reader, part, config.data.on_bad_image) for part in (split.train, split.validation)
-    )
-    module = fabric.to_device(network.module)
+    image_set, size, policy = reader.image_set, reader.size, config.data.on_bad_image
+    train = load(reader, split.train, policy)
+    validation = load(reader, split.validation, policy) if split.validation else None
+    extra = _unlabelled(config, reader, split)
+    module = laid_out(fabric.to_device(network.module))
+    blank = torch.zeros(1, 3, size, size, device=fabric.device)
+    if config.model.padding is not None:
+        set_padding(module, config.model.padding)
+        check_padding(module, blank)
     layer, _ = resolve_layer(
         module,
         config.model.layer,
-        torch.zeros(1, 3, size, size, device=fabric.device),
+        blank,
         consistency_loss(config, module, config.model.layer).preset.layer,
     )
     for name, reason in split.skipped:
         progress.note(f"skipped {name}: {reason}")
     for name, remark in image_set.notes:
         progress.note(f"{name}: {remark}")
-    progress.note(
-        f"{len(train.examples)} training, {len(validation.examples)} validation, "
-        f"{len(split.test)} test images; {network.name}, Grad-CAM at {layer}"
-    )
+    counts = f"{len(train.examples)} training, {len(split.validation)} validation"
+    if extra is not None:
+        counts += f", {len(extra.examples)} unlabelled"
+    progress.note(f"{counts}, {len(split.test)} test images; {network.name}, Grad-CAM at {layer}")
     return Bench(
         config=config,
         folder=folder,
         fabric=fabric,
         network=replace(network, module=module),
+        pretrained=weights_of(module),
         train=train,
+        unlabelled=extra,
         validation=validation,
         multi_label=image_set.multi_label,
         layer=layer,
@@ -138,19 +183,7 @@ def _judge_stages(
         )
         for stage in stages
     }
-    labels = bench.validation.labels.numpy().astype(bool)
-    thresholds = {
-        stage: fit_thresholds(
-            labels,
-            probabilities_of(
-                network,
-                bench.validation.pixels,
-                multi_label=image_set.multi_label,
-                fabric=bench.fabric,
-            ),
-        )
-        for stage, network in networks.items()
-    }
+    thresholds = {stage: _thresholds(bench, network) for stage, network in networks.items()}
     verdicts = judge(
         bench.config,
         image_set,
@@ -165,15 +198,37 @@ def _judge_stages(
     return verdicts, thresholds
 
 
+def _thresholds(bench: Bench, network: Network) -> Any:
+    """Fit a network's thresholds on the validation images; 0.5 where there are none."""
+    if bench.validation is None:
+        return np.full(bench.train.labels.shape[1], 0.5)
+    scores = probabilities_of(
+        network,
+        bench.validation.pixels,
+        multi_label=bench.multi_label,
+        fabric=bench.fabric,
+    )
+    return fit_thresholds(bench.validation.labels.numpy().astype(bool), scores)
+
+
 def _write_split(
     bench: Bench, image_set: ImageSet, split: Split, verdicts: Verdicts | None = None
 ) -> None:
     """Write `split.json`; what is known of the test images only after they were opened."""
     seen = verdicts or Verdicts()
-    hashes = {**bench.train.hashes, **bench.validation.hashes, **seen.hashes}
+    parts = (bench.train, bench.validation)
+    hashes = {k: v for part in parts if part is not None for k, v in part.hashes.items()}
+    hashes |= seen.hashes
     full = replace(split, skipped=(*split.skipped, *seen.skipped))
-    notes = [{"name": name, "remark": remark} for name, remark in image_set.notes]
-    records.write_json(bench.folder.split, {**full.to_record(hashes), "notes": notes})
+    record = full.to_record(hashes)
+    record["notes"] = [{"name": name, "remark": remark} for name, remark in image_set.notes]
+    if bench.unlabelled is not None:
+        extra = bench.unlabelled
+        record["unlabelled"] = [
+            {"name": example.name, "sha256": extra.hashes[example.name]}
+            for example in extra.examples
+        ]
+    records.write_json(bench.folder.split, record)
 
 
 def _write_parts(bench: Bench, image_set: ImageSet, split: Split, verdicts: Verdicts) -> None:
@@ -203,12 +258,28 @@ def _summary(
     scores = summary.scores_of(verdicts, thresholds, multi_label=image_set.multi_label)
     before, after = scores[SUPERVISED], scores[CONSISTENCY]
     gain = summary.gain_record(after, before, weights, level)
-    controls = summary.control_record(after, before, scores.get(UNIFORM), weights, level)
+    controls = summary.control_record(
+        after,
+        before,
+        scores.get(UNIFORM),
+        weights,
+        level,
+        calibrated=bench.validation is not None,
+    )
+    arms = {
+        name: {
+            "title": BASELINES[name].title,
+            **summary.arm_record(scores[name], after, before, weights, level),
+        }
+        for name in config.baselines
+    }
     ours = results[CONSISTENCY]
     size = size_of(config, bench.network)
     return {
         "atcon": atcon.__version__,
         "name": config.name,
+        "strategy": config.strategy,
+        "judged": config.data.judged,
         "data": image_set.name,
         "seed": config.seed,
         "classes": list(classes),
@@ -218,7 +289,8 @@ def _summary(
         "resamples": config.evaluation.resamples,
         "counts": {
             "train": len(bench.train.examples),
-            "validation": len(bench.validation.examples),
+            "validation": len(split.validation),
+            "unlabelled": 0 if bench.unlabelled is None else len(bench.unlabelled.examples),
             "test": len(verdicts.examples),
             "skipped": len(split.skipped) + len(verdicts.skipped),
         },
@@ -237,6 +309,7 @@ def _summary(
         },
         "gain": gain,
         "controls": controls,
+        "arms": arms,
         "floors": summary.floor_record(verdicts.stages[SUPERVISED]),
         "verdict": summary.verdict_record(ours.kept, ours.epochs, gain, controls),
     }

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from atcon.errors import InputError
 from atcon.experiments.config import RunConfig
 from atcon.experiments.folder import RunFolder
 from atcon.models import Network, build
+from atcon.training import set_padding
 
 
 def fabric_of(config: RunConfig) -> Fabric:
@@ -34,10 +37,17 @@ def size_of(config: RunConfig, network: Network) -> int:
     return config.data.image_size or network.input_size
 
 
+def laid_out(module: nn.Module) -> nn.Module:
+    """Keep the weights of images' convolutions with the channels last, which are faster so."""
+    return module.to(memory_format=torch.channels_last)
+
+
 def stage_network(
     config: RunConfig, folder: RunFolder, classes: int, stage: str, fabric: Fabric
 ) -> Network:
     """Build the network with the weights that a stage selected, on the device."""
     network = build(config.model.name, classes=classes, weights=folder.weights(stage))
-    module = fabric.to_device(network.module)
+    if config.model.padding is not None:
+        set_padding(network.module, config.model.padding)
+    module = laid_out(fabric.to_device(network.module))
     return replace(network, module=module.double() if config.precision == "64-true" else module)

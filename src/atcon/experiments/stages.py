@@ -1,40 +1,43 @@
-"""The stages of a run: supervised training, fine-tuning for consistency, and its control."""
+"""A stage of a run: its plan is carried out, resumed where it was cut short, and recorded."""
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from atcon import records
-from atcon.attention import logits_of
-from atcon.consistency import MATCHINGS, ConsistencyLoss, MaskOptions
-from atcon.data import AUGMENTATIONS, Decoded
+from atcon.consistency import Method
 from atcon.errors import InputError
-from atcon.evaluation import f1, mean_average_precision, point, predict
-from atcon.experiments.config import ConsistencyConfig, RunConfig, SupervisedConfig
+from atcon.experiments.bench import Bench, inputs_of, validator
+from atcon.experiments.config import StageConfig, every_of
 from atcon.experiments.folder import RunFolder
-from atcon.experiments.progress import Progress
-from atcon.models import Network, load_weights, save_weights
+from atcon.models import load_weights, save_weights
 from atcon.training import (
+    Average,
     Batch,
+    Keeps,
+    Probe,
+    Rounds,
+    RuleSelection,
     Schedule,
     Selection,
-    SupervisedLoss,
+    Step,
     TrainingState,
-    consistency_step,
-    every_batch,
+    batch_norm_policy,
     fit,
-    generator_of,
-    seed_of,
-    supervised_step,
+    parameter_groups,
+    rate_scheduler,
+    rule_named,
 )
 
-EVALUATION_BATCH = 32
+DEFAULT_RULE = "agreement_within_drift"
+"""What stops a fine-tuning where no validation labels exist; docs/results/stopping.md says why."""
+PROBE_IMAGES = 64
+"""How many images, at most, a stopping rule looks at after every round."""
 
 
 @dataclass(frozen=True)
@@ -43,174 +46,182 @@ class StageResult:
 
     Attributes:
         epoch: The epoch kept; 0 is the start.
-        epochs: How many were trained.
+        epochs: How many were asked for.
         kept: Whether a trained epoch was kept.
         seconds: Training and validation.
-        validation: Metrics of the kept epoch.
-        start: Metrics before the first epoch; empty for the supervised stage.
+        validation: Metrics of the kept epoch; empty where there are no validation images.
+        start: Metrics before the first epoch; empty for a stage that begins anew.
+        selected_by: The validation metric, or the stopping rule.
+        steps: Of the optimiser, as far as it went.
     """
 
-    epoch: int
+    epoch: float
     epochs: int
     kept: bool
     seconds: float
     validation: dict[str, float]
     start: dict[str, float]
+    selected_by: str = "map"
+    steps: int = 0
 
 
-@dataclass
-class Bench:
-    """What every stage works on."""
+@dataclass(frozen=True)
+class Plan:
+    """What a stage does.
 
-    config: RunConfig
-    folder: RunFolder
-    fabric: Fabric
-    network: Network
-    train: Decoded
-    validation: Decoded
-    multi_label: bool
-    layer: str
-    progress: Progress
-
-
-def inputs_of(pixels: Tensor, network: Network, device: torch.device) -> Tensor:
-    """Normalise `[batch, 3, height, width]` bytes as the network expects them, in its precision."""
-    kind = next(network.module.parameters()).dtype
-    mean = torch.tensor(network.mean, device=device, dtype=kind)[:, None, None]
-    std = torch.tensor(network.std, device=device, dtype=kind)[:, None, None]
-    return (pixels.to(device).to(kind) / 255 - mean) / std
-
-
-@torch.no_grad()
-def probabilities_of(
-    network: Network, pixels: Tensor, *, multi_label: bool, fabric: Fabric
-) -> np.ndarray:
-    """Give the probabilities `[n, class]` of decoded images; leaves evaluation mode on."""
-    network.module.eval()
-    parts = []
-    for chunk in torch.split(pixels, EVALUATION_BATCH):
-        with fabric.autocast():
-            logits = logits_of(network.module(inputs_of(chunk, network, fabric.device)))
-        parts.append(squash_logits(logits, multi_label=multi_label))
-    return np.concatenate(parts)
-
-
-def squash_logits(logits: Tensor, *, multi_label: bool) -> np.ndarray:
-    """Turn logits into probabilities: per class for multi-label data, else over the classes."""
-    logits = logits.detach().double()
-    values = logits.sigmoid() if multi_label else logits.softmax(dim=1)
-    return values.cpu().numpy()
-
-
-def supervised_stage(bench: Bench) -> StageResult:
-    """Train on the labels; the epoch of the best validation mAP is kept."""
-    settings = bench.config.supervised
-    loss = SupervisedLoss(
-        bench.network.module, multi_label=bench.multi_label, batch_norm=settings.batch_norm
-    )
-    step = supervised_step(bench.fabric.setup_module(loss))
-    schedule = every_batch(step, _batches(bench, "supervised", settings.batch_size))
-    return _run_stage(bench, "supervised", schedule, settings)
-
-
-def consistency_stage(bench: Bench, name: str = "consistency") -> StageResult:
-    """Fine-tune for consistency from the supervised weights, without labels.
-
-    An epoch is kept only if it is no worse on validation than the start. The stage named `uniform`
-    is the control: the same with P = 0.5 everywhere.
+    Attributes:
+        settings: Its length and its optimiser.
+        schedule: The steps of every epoch.
+        batches: How many steps an epoch has.
+        parts: Further modules to train, such as a projection head.
+        only: Names of the parameters of the network that train; None for all of them.
+        keep_start: Whether the start is kept unless an epoch is no worse.
+        choose: "labels": by validation, where there are labels; "rule": the same, else by the
+            default stopping rule; "last": the last epoch; or the name of a stopping rule.
+        progress: Told the share of the stage that is done, before every round.
+        signals: Whether the signals of the stopping rules are recorded, whoever chooses.
+        method: How the signal "consistency" is measured; None leaves it out.
+        finish: Called with the network at the end, before its weights are saved.
     """
-    settings = bench.config.consistency
-    load_weights(bench.network.module, bench.folder.weights("supervised"))
-    loss = consistency_loss(bench.config, bench.network.module, bench.layer, control=name)
-    step = consistency_step(bench.fabric.setup_module(loss), loss)
-    batches = _batches(bench, "consistency", settings.batch_size)
 
-    def with_strengths(epoch: int) -> Iterator[Batch]:
-        if loss.generator is not None:
-            loss.generator.manual_seed(seed_of(bench.config.seed, "strength", epoch))
-        return batches(epoch)
+    settings: StageConfig
+    schedule: Schedule
+    batches: int
+    parts: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    only: Callable[[str], bool] | None = None
+    keep_start: bool = True
+    choose: str = "rule"
+    signals: bool = False
+    method: Method | None = None
+    progress: Callable[[float], None] = lambda _share: None
+    finish: Callable[[], None] = lambda: None
 
-    return _run_stage(bench, name, every_batch(step, with_strengths), settings)
 
+def run_stage(
+    bench: Bench, name: str, plan: Callable[[Bench], Plan], start: str | None
+) -> StageResult:
+    """Carry out, resume or reload a stage; leaves the weights that it kept in the network.
 
-def consistency_loss(
-    config: RunConfig, model: nn.Module, layer: str | None, control: str = "consistency"
-) -> ConsistencyLoss:
-    """The loss that the configuration asks for; for the control with a uniform mask."""
-    settings = config.consistency
-    matching, maps, mask, options = settings.matching, settings.maps, settings.mask, MaskOptions()
-    if control == "uniform":
-        mask = "uniform"
-        if matching is not None and MATCHINGS[matching].by != "mask":  # dimming needs a mask
-            matching, maps = "mask", maps or MATCHINGS[matching].maps
+    Args:
+        bench: What it works on.
+        name: Of the stage, in the records.
+        plan: Makes its plan, once the network has the weights of the start.
+        start: The stage whose weights it starts from; None for those before any training.
+    """
+    module = bench.network.module
+    if bench.folder.stage(name).exists():
+        return _reload(bench, name)
+    if start is None:
+        module.load_state_dict(bench.pretrained)
     else:
-        options = MaskOptions(
-            smooth=settings.mask_smooth,
-            slope=settings.mask_slope,
-            value=settings.mask_value,
-            floor=settings.mask_floor,
-            strength=settings.mask_strength,
-        )
-    return ConsistencyLoss(
-        model,
-        layer,
-        preset=settings.preset,
-        maps=maps,
-        matching=matching,
-        mask=mask,
-        mask_options=options,
-        correlation=settings.correlation,
-        detach_mask=settings.detach_mask,
-        squash=settings.squash,
-        target=settings.target,
-        micro_batch=settings.micro_batch,
-        generator=torch.Generator(),
-    )
+        load_weights(module, bench.folder.weights(start))
+    made = plan(bench)
+    with batch_norm_policy(module, made.settings.batch_norm), training_only(module, made.only):
+        return _carry_out(bench, name, made)
 
 
-def validator(bench: Bench) -> Callable[[], dict[str, float]]:
-    """Measure mAP and F1, in percent, on the validation images."""
-    labels = bench.validation.labels.numpy().astype(bool)
+@contextmanager
+def training_only(module: nn.Module, wanted: Callable[[str], bool] | None) -> Iterator[None]:
+    """Let only the parameters of these names have gradients."""
+    before = {name: weight.requires_grad for name, weight in module.named_parameters()}
+    try:
+        for name, weight in module.named_parameters():
+            weight.requires_grad = weight.requires_grad and (wanted is None or wanted(name))
+        yield
+    finally:
+        for name, weight in module.named_parameters():
+            weight.requires_grad = before[name]
+
+
+def rounds_of(settings: StageConfig, batches: int) -> Rounds:
+    """Cut a stage as its settings say."""
+    count, unit = every_of(settings.validate_every)
+    return Rounds(settings.epochs, batches, count * batches if unit == "epoch" else count)
+
+
+def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
+    rounds = rounds_of(plan.settings, plan.batches)
+    selection, by_rule = _selection(bench, plan)
+    probe = _probe(bench, plan) if by_rule or plan.signals else None  # it looks at the start
+    state = _state(bench, plan, selection, rounds.steps)
+    if not _resume(bench, name, state, rounds):
+        _forget_lines(bench.folder, name, 0)
+    elif probe is not None:
+        with state.judged():
+            probe.resume(bench.network.module)
+    measure, cut = validator(bench), rounds.cut(plan.schedule)
 
     def validate() -> dict[str, float]:
-        scores = probabilities_of(
-            bench.network,
-            bench.validation.pixels,
-            multi_label=bench.multi_label,
-            fabric=bench.fabric,
+        return {**measure(), **(probe(bench.network.module) if probe else {})}
+
+    def schedule(number: int) -> Iterable[tuple[Step, Batch]]:
+        plan.progress((number - 1) / max(rounds.count - 1, 1))
+        return cut(number)
+
+    def save(current: TrainingState) -> None:
+        with records.whole_file(bench.folder.last) as part:
+            torch.save({"stage": name, **current.state_dict()}, part)
+
+    bench.progress.begin(name, rounds.steps_after(state.epoch))
+    fit(
+        state,
+        schedule,
+        validate,
+        epochs=rounds.count,
+        seed=bench.config.seed,
+        backend=bench.fabric,
+        observer=_Observer(bench, name),
+        keep_start=plan.keep_start,
+        save=save,
+        label=rounds.epoch_at,
+    )
+    bench.progress.end()
+    return _finish(bench, name, plan, state, rounds)
+
+
+def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, bool]:
+    """Choose who keeps a round, and say whether it looks at the signals."""
+    labelled, choose = bench.validation is not None, plan.choose
+    if labelled and choose in ("labels", "rule"):
+        return Selection("map", plan.settings.patience), False
+    if choose in ("labels", "last"):
+        return RuleSelection(rule_named("last")), False
+    return RuleSelection(rule_named(DEFAULT_RULE if choose == "rule" else choose)), True
+
+
+def _probe(bench: Bench, plan: Plan) -> Probe:
+    """Look at the start, on images whose labels nobody looks at."""
+    pixels = bench.unlabelled_pixels[:PROBE_IMAGES]
+    return Probe(
+        bench.network.module,
+        inputs_of(pixels, bench.network, bench.fabric.device),
+        multi_label=bench.multi_label,
+        layer=bench.layer,
+        method=plan.method,
+    )
+
+
+def _state(bench: Bench, plan: Plan, selection: Keeps, steps: int) -> TrainingState:
+    """Set up the optimiser with its rates, and the average of the weights."""
+    settings, module = plan.settings, bench.network.module
+    groups = []
+    if any(weight.requires_grad for weight in module.parameters()):
+        groups = parameter_groups(
+            module,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            layer_decay=settings.layer_decay,
+            head=bench.network.head,
+            head_factor=settings.head_factor,
         )
-        predicted = predict(scores, multi_label=bench.multi_label)
-        count = len(labels)
-        return {
-            "map": 100 * float(point(mean_average_precision(labels, scores), count)),
-            "f1": 100 * float(point(f1(labels, predicted), count)),
-        }
-
-    return validate
-
-
-def _batches(bench: Bench, stage: str, size: int) -> Callable[[int], Iterator[Batch]]:
-    """Shuffle and augment the training images; what epoch k sees depends on seed and k only."""
-    augment = AUGMENTATIONS[bench.config.data.augmentation]
-    names = [example.name for example in bench.train.examples]
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        generator = generator_of(bench.config.seed, stage, epoch)
-        order = torch.randperm(len(names), generator=generator)
-        for chunk in order.tensor_split(_batch_count(len(names), size)):
-            pixels = augment(bench.train.pixels[chunk], generator)
-            yield Batch(
-                inputs_of(pixels, bench.network, bench.fabric.device),
-                bench.train.labels[chunk].to(bench.fabric.device),
-                tuple(names[index] for index in chunk.tolist()),
-            )
-
-    return batches
-
-
-def _batch_count(images: int, size: int) -> int:
-    """How many batches of nearly equal length, none above `size`."""
-    return -(-images // size)
+    more = [weight for weight in plan.parts.parameters() if weight.requires_grad]
+    if more:
+        groups.append({"params": more, "lr": settings.lr, "weight_decay": settings.weight_decay})
+    optimizer = torch.optim.Adam(groups)
+    rates = rate_scheduler(optimizer, settings.rate, steps, settings.warm_up)
+    scaled: Any = bench.fabric.setup_optimizers(optimizer)  # steps as the precision asks for
+    average = None if settings.average is None else Average(module, settings.average)
+    return TrainingState(module, scaled, selection, rates, average, plan.parts)
 
 
 @dataclass
@@ -226,70 +237,44 @@ class _Observer:
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         records.append_line(self.bench.folder.metrics, {"stage": self.stage, **record})
-        validation = record["validation"]
-        agreement = record.get("correlation")
-        more = "" if agreement is None else f", consistency {agreement:.3f}"
-        self.bench.progress.milestone(
-            f"{self.stage} epoch {record['epoch']}: loss {record['loss']:.4f}{more}, "
-            f"validation mAP {validation['map']:.1f}, F1 {validation['f1']:.1f}"
-        )
+        validation, agreement = record["validation"], record.get("correlation")
+        said = [f"{self.stage} epoch {record['epoch']:g}: loss {record['loss']:.4f}"]
+        if agreement is not None:
+            said.append(f"consistency {agreement:.3f}")
+        if "map" in validation:
+            said.append(f"validation mAP {validation['map']:.1f}, F1 {validation['f1']:.1f}")
+        self.bench.progress.milestone(", ".join(said))
 
 
-def _run_stage(
-    bench: Bench,
-    name: str,
-    schedule: Schedule,
-    settings: SupervisedConfig | ConsistencyConfig,
+def _finish(
+    bench: Bench, name: str, plan: Plan, state: TrainingState, rounds: Rounds
 ) -> StageResult:
-    """Run, resume or reload one stage; leaves the selected weights in the network."""
-    if bench.folder.stage(name).exists():
-        return _reload(bench, name)
-    optimizer = torch.optim.Adam(
-        bench.network.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-    )
-    scaled: Any = bench.fabric.setup_optimizers(optimizer)  # steps as the precision asks for
-    state = TrainingState(bench.network.module, scaled, Selection("map"))
-    if not _resume(bench, name, state):
-        _forget_lines(bench.folder, name, 0)
-    steps = _batch_count(len(bench.train.examples), settings.batch_size)
-    bench.progress.begin(name, steps * (settings.epochs - state.epoch))
-
-    def save(current: TrainingState) -> None:
-        with records.whole_file(bench.folder.last) as part:
-            torch.save({"stage": name, **current.state_dict()}, part)
-
-    fit(
-        state,
-        schedule,
-        validator(bench),
-        epochs=settings.epochs,
-        seed=bench.config.seed,
-        backend=bench.fabric,
-        observer=_Observer(bench, name),
-        keep_start=name != "supervised",
-        save=save,
-    )
-    bench.progress.end()
-    return _finish(bench, name, state, settings.epochs)
-
-
-def _finish(bench: Bench, name: str, state: TrainingState, epochs: int) -> StageResult:
     """Put the selected weights into the network and on disk, with the stage's record."""
     bench.network.module.load_state_dict(state.selection.weights)
-    epoch = state.selection.epoch or 0
+    number = state.selection.epoch or 0
+    plan.finish()
+    measured = _measured_at(bench.folder, name, rounds.epoch_at(number)) if number else state.start
+    selection = state.selection
     result = StageResult(
-        epoch=epoch,
-        epochs=epochs,
-        kept=epoch > 0,
+        epoch=rounds.epoch_at(number),
+        epochs=plan.settings.epochs,
+        kept=number > 0,
         seconds=round(state.seconds, 2),
-        validation=_validation_at(bench.folder, name, epoch) if epoch else dict(state.start),
-        start=state.start,
+        validation=_metrics_of(measured),
+        start=_metrics_of(state.start),
+        selected_by=selection.metric if isinstance(selection, Selection) else plan.choose,
+        steps=rounds.steps - rounds.steps_after(state.epoch),
     )
     with records.whole_file(bench.folder.weights(name)) as part:
         save_weights(bench.network.module, part)
     records.write_json(bench.folder.stage(name), asdict(result))
     bench.folder.last.unlink(missing_ok=True)
     return result
+
+
+def _metrics_of(measured: Mapping[str, float]) -> dict[str, float]:
+    """Leave the signals of the rules out; they stand in `metrics.jsonl`."""
+    return {key: measured[key] for key in ("map", "f1") if key in measured}
 
 
 def _reload(bench: Bench, name: str) -> StageResult:
@@ -299,8 +284,8 @@ def _reload(bench: Bench, name: str) -> StageResult:
     return StageResult(**record)
 
 
-def _resume(bench: Bench, name: str, state: TrainingState) -> bool:
-    """Continue a stage that was cut short; lines of epochs that were not saved are dropped."""
+def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bool:
+    """Continue a stage that was cut short; lines of rounds that were not saved are dropped."""
     if not bench.folder.last.exists():
         return False
     try:
@@ -310,20 +295,21 @@ def _resume(bench: Bench, name: str, state: TrainingState) -> bool:
     if saved.pop("stage") != name:
         return False
     state.load_state_dict(saved)
-    _forget_lines(bench.folder, name, state.epoch)
-    bench.progress.note(f"{name}: continuing after epoch {state.epoch}")
+    done = rounds.epoch_at(state.epoch)
+    _forget_lines(bench.folder, name, done)
+    bench.progress.note(f"{name}: continuing after epoch {done:g}")
     return True
 
 
-def _forget_lines(folder: RunFolder, stage: str, epoch: int) -> None:
-    """Drop the lines of epochs that were not saved, and a last line that a crash cut short."""
+def _forget_lines(folder: RunFolder, stage: str, epoch: float) -> None:
+    """Drop the lines of rounds that were not saved, and a last line that a crash cut short."""
     lines = records.read_lines(folder.metrics)
     kept = [line for line in lines if line["stage"] != stage or line["epoch"] <= epoch]
     records.write_lines(folder.metrics, kept)
 
 
-def _validation_at(folder: RunFolder, stage: str, epoch: int) -> dict[str, float]:
+def _measured_at(folder: RunFolder, stage: str, epoch: float) -> dict[str, float]:
     for line in records.read_lines(folder.metrics):
         if line["stage"] == stage and line["epoch"] == epoch:
             return dict(line["validation"])
-    raise InputError(f"{folder.metrics}: the line of {stage} epoch {epoch} is missing")
+    raise InputError(f"{folder.metrics}: the line of {stage} epoch {epoch:g} is missing")

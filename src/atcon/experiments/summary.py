@@ -50,7 +50,7 @@ class Scores:
             "iou": weighted_mean(self.iou, self.placed),
             "iou_reference": self._placed(judged, "iou_reference"),
             "epg": self._placed(judged, "epg"),
-            "consistency": weighted_mean(judged.correlation, np.ones(len(labels), dtype=bool)),
+            "consistency": weighted_mean(judged.correlation, ~np.isnan(judged.correlation)),
             "mask_contrast": weighted_mean(judged.contrast, ~np.isnan(judged.contrast)),
         }
 
@@ -116,10 +116,29 @@ def gain_record(after: Scores, before: Scores, weights: np.ndarray, level: float
     return {name: _gain(name, gain) for name, gain in gains.items()}
 
 
-def control_record(
-    ours: Scores, start: Scores, control: Scores | None, weights: np.ndarray, level: float
+def arm_record(
+    arm: Scores, ours: Scores, start: Scores, weights: np.ndarray, level: float
 ) -> dict[str, Any]:
-    """Both controls: their own gain over the start, and ours minus theirs."""
+    """The gain of an alternative over the supervised stage, and ours minus its."""
+    return {
+        "gain": _headline(arm, start, weights, level, (*HEADLINE, "f1_tuned")),
+        "difference": _headline(ours, arm, weights, level, (*HEADLINE, "f1_tuned")),
+    }
+
+
+def control_record(
+    ours: Scores,
+    start: Scores,
+    control: Scores | None,
+    weights: np.ndarray,
+    level: float,
+    *,
+    calibrated: bool = True,
+) -> dict[str, Any]:
+    """Both controls: their own gain over the start, and ours minus theirs.
+
+    Without validation images nothing is calibrated (`calibrated=False`).
+    """
     tuned, plain = start.metrics["f1_tuned"], start.metrics["f1"]
     calibration = {
         "gain": {"f1": _gain("f1", paired_bootstrap(tuned, plain, weights, level=level))},
@@ -127,15 +146,15 @@ def control_record(
             "f1": _gain("f1", paired_bootstrap(ours.metrics["f1"], tuned, weights, level=level))
         },
     }
-    if control is None:
-        return {"calibration": calibration}
-    return {
-        "uniform": {
+    found: dict[str, Any] = {}
+    if control is not None:
+        found["uniform"] = {
             "gain": _headline(control, start, weights, level),
             "difference": _headline(ours, control, weights, level),
-        },
-        "calibration": calibration,
-    }
+        }
+    if calibrated:
+        found["calibration"] = calibration
+    return found
 
 
 def floor_record(judged: Judged) -> dict[str, dict[str, float | None]]:
@@ -236,13 +255,19 @@ def _say(name: str, change: Mapping[str, float]) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _headline(after: Scores, before: Scores, weights: np.ndarray, level: float) -> dict[str, Any]:
+def _headline(
+    after: Scores,
+    before: Scores,
+    weights: np.ndarray,
+    level: float,
+    names: Sequence[str] = HEADLINE,
+) -> dict[str, Any]:
     return {
         name: _gain(
             name,
             paired_bootstrap(after.metrics[name], before.metrics[name], weights, level=level),
         )
-        for name in HEADLINE
+        for name in names
     }
 
 

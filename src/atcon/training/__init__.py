@@ -1,6 +1,14 @@
-"""The loop, the steps that strategies are made of, and the selection of an epoch."""
+"""The loop, the steps and schedules that strategies are made of, and which round is kept."""
 
-from atcon.training.loop import Observer, Selection, TrainingState, fit
+from atcon.training.averaging import Average
+from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy
+from atcon.training.groups import parameter_groups
+from atcon.training.loop import Observer, TrainingState, fit
+from atcon.training.padding import PADDINGS, check_padding, set_padding
+from atcon.training.rates import RATES, rate_scheduler
+from atcon.training.rounds import Rounds
+from atcon.training.selection import Keeps, RuleSelection, Selection
+from atcon.training.signals import SIGNALS, Probe
 from atcon.training.steps import (
     Batch,
     BatchNormPolicy,
@@ -15,22 +23,54 @@ from atcon.training.steps import (
     seed_of,
     supervised_step,
 )
+from atcon.training.stopping import STOPPING_RULES, Rule, rule_named
+from atcon.training.strategies import (
+    STRATEGIES,
+    Batches,
+    alternated,
+    combined,
+    fixed_turns,
+    random_turns,
+)
 
 __all__ = [
+    "PADDINGS",
+    "RATES",
+    "SIGNALS",
+    "STOPPING_RULES",
+    "STRATEGIES",
+    "Average",
     "Batch",
     "BatchNormPolicy",
+    "Batches",
+    "Keeps",
     "Observer",
     "Outcome",
+    "Probe",
+    "Rounds",
+    "Rule",
+    "RuleSelection",
     "Schedule",
     "Selection",
+    "StageBatchNorm",
     "Step",
     "SupervisedLoss",
     "TrainingState",
+    "alternated",
+    "batch_norm_policy",
+    "check_padding",
+    "combined",
     "consistency_step",
     "every_batch",
     "fit",
+    "fixed_turns",
     "freeze_batch_norm",
     "generator_of",
+    "parameter_groups",
+    "random_turns",
+    "rate_scheduler",
+    "rule_named",
     "seed_of",
+    "set_padding",
     "supervised_step",
 ]

@@ -1,20 +1,26 @@
-"""The training loop: a schedule of steps, validated every epoch, best epoch kept, resumable."""
+"""The training loop: a schedule of steps, validated every round, one round kept, resumable.
+
+A round is an epoch unless a stage is cut otherwise (`Rounds`).
+"""
 
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from atcon.errors import AtconError
+from atcon.training.averaging import Average
+from atcon.training.selection import Keeps
 from atcon.training.steps import Batch, Outcome, Schedule, Step, seed_of
 
 Validation = Callable[[], Mapping[str, float]]
-Weights = dict[str, Tensor]
 
 
 class Backend(Protocol):
@@ -35,40 +41,27 @@ class Observer(Protocol):
 
 
 @dataclass
-class Selection:
-    """Keeps the weights of the best epoch; ties go to the earlier one.
+class TrainingState:
+    """Everything that a resumed stage needs; random numbers are derived from seed and round.
 
     Attributes:
-        metric: The validation metric to maximise.
-        epoch: The epoch kept; None before the first.
-        value: Its metric.
-        weights: Its weights, on the CPU.
+        model: What is validated and kept.
+        optimizer: Of the stage.
+        selection: Which round is kept.
+        rates: The schedule of the learning rate; None leaves it as it is.
+        average: The running average of the weights, which is then what is validated and kept.
+        parts: Further modules that are trained and saved with the model, such as a projection head.
+        epoch: Rounds done.
+        start: What was measured before the first step.
+        seconds: Of training and validation.
     """
-
-    metric: str
-    epoch: int | None = None
-    value: float = -math.inf
-    weights: Weights = field(default_factory=dict)
-
-    def consider(self, epoch: int, validation: Mapping[str, float], model: nn.Module) -> None:
-        """Keep the model if it beats the best epoch; an epoch as good as the start replaces it.
-
-        A metric that is not defined (NaN) is worse than any other.
-        """
-        value = validation[self.metric]
-        better = value >= self.value if self.epoch == 0 else value > self.value
-        if self.epoch is None or better or math.isnan(self.value):
-            self.epoch, self.value = epoch, value
-            self.weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-
-
-@dataclass
-class TrainingState:
-    """Everything that a resumed stage needs; random numbers are derived from seed and epoch."""
 
     model: nn.Module
     optimizer: Optimizer
-    selection: Selection
+    selection: Keeps
+    rates: LRScheduler | None = None
+    average: Average | None = None
+    parts: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     epoch: int = 0
     start: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -80,25 +73,31 @@ class TrainingState:
             "start": self.start,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
+            "parts": self.parts.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "best": {
-                "epoch": self.selection.epoch,
-                "value": self.selection.value,
-                "weights": self.selection.weights,
-            },
+            "rates": self.rates.state_dict() if self.rates else None,
+            "average": self.average.state_dict() if self.average else None,
+            "selection": self.selection.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         self.epoch, self.start, self.seconds = state["epoch"], state["start"], state["seconds"]
         self.model.load_state_dict(state["model"])
+        self.parts.load_state_dict(state["parts"])
         self.optimizer.load_state_dict(state["optimizer"])
-        best = state["best"]
-        self.selection.epoch, self.selection.value = best["epoch"], best["value"]
-        self.selection.weights = dict(best["weights"])
+        if self.rates:
+            self.rates.load_state_dict(state["rates"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.selection.load_state_dict(state["selection"])
+
+    def judged(self) -> AbstractContextManager[object]:
+        """Within it, the model has the weights that are validated and kept."""
+        return self.average.applied(self.model) if self.average else nullcontext()
 
 
-def fit(
+def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
     state: TrainingState,
     schedule: Schedule,
     validate: Validation,
@@ -109,36 +108,42 @@ def fit(
     observer: Observer,
     keep_start: bool,
     save: Callable[[TrainingState], None] = lambda _state: None,
+    label: Callable[[int], float] = lambda number: number,
 ) -> TrainingState:
     """Train until `epochs`, from wherever `state` stands; its selection holds the result.
 
     Args:
         state: Fresh, or loaded from a save.
-        schedule: Gives the steps of an epoch.
-        validate: Evaluates the model as it is now; must hold the selection's metric.
-        epochs: The last epoch.
-        seed: Dropout and other global randomness of epoch k depend on it and on k only.
+        schedule: Gives the steps of a round.
+        validate: Evaluates the model as it is now; must hold what the selection looks at.
+        epochs: The last round.
+        seed: Dropout and other global randomness of round k depend on it and on k only.
         backend: Lightning Fabric.
-        observer: Told after every step and every epoch.
+        observer: Told after every step and every round.
         keep_start: Whether the model at the start is a candidate (epoch 0): then a later epoch is
             chosen only if it is no worse.
-        save: Called after every epoch with everything that a resume needs.
+        save: Called after every round with everything that a resume needs.
+        label: What the records call a round: the epochs done after it.
 
     Raises:
         AtconError: A loss is not finite; the message names the images.
     """
-    if keep_start and not state.start:
+    if keep_start and state.epoch == 0 and not state.start:
         state.start = dict(validate())
         state.selection.consider(0, state.start, state.model)
-    for epoch in range(state.epoch + 1, epochs + 1):
+    while state.epoch < epochs and not state.selection.stops():
+        number = state.epoch + 1
         began = time.perf_counter()
-        logged = _run_epoch(state, schedule, epoch, seed, backend, observer)
-        validation = dict(validate())
-        state.epoch = epoch
-        state.selection.consider(epoch, validation, state.model)
+        logged = _run_epoch(state, schedule, number, seed, backend, observer)
+        with state.judged():
+            validation = dict(validate())
+            state.selection.consider(number, validation, state.model)
+        state.epoch = number
         elapsed = time.perf_counter() - began
         state.seconds += elapsed
-        observer.epoch({"epoch": epoch, **logged, "validation": validation, "seconds": elapsed})
+        observer.epoch(
+            {"epoch": label(number), **logged, "validation": validation, "seconds": elapsed}
+        )
         save(state)
     return state
 
@@ -156,7 +161,7 @@ def _run_epoch(
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, "epoch", epoch))
         for done, (step, batch) in enumerate(schedule(epoch), 1):
-            outcome = _take(step, batch, state.optimizer, backend)
+            outcome = _take(step, batch, state, backend)
             values = {"loss": float(outcome.loss.detach()), **outcome.logged}
             for key, value in values.items():
                 totals.setdefault(key, []).append(value)
@@ -164,8 +169,8 @@ def _run_epoch(
     return {key: _mean(values) for key, values in totals.items()}
 
 
-def _take(step: Step, batch: Batch, optimizer: Optimizer, backend: Backend) -> Outcome:
-    optimizer.zero_grad(set_to_none=True)
+def _take(step: Step, batch: Batch, state: TrainingState, backend: Backend) -> Outcome:
+    state.optimizer.zero_grad(set_to_none=True)
     outcome = step(batch)
     if not bool(torch.isfinite(outcome.loss.detach())):
         raise AtconError(
@@ -173,7 +178,11 @@ def _take(step: Step, batch: Batch, optimizer: Optimizer, backend: Backend) -> O
             "lower the learning rate, or look at these images; the last saved epoch is intact"
         )
     backend.backward(outcome.loss)
-    optimizer.step()
+    state.optimizer.step()
+    if state.rates:
+        state.rates.step()
+    if state.average:
+        state.average.update(state.model)
     return outcome
 
 

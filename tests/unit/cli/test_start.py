@@ -17,6 +17,7 @@ COMMANDS = (
     "evaluate",
     "attend",
     "check",
+    "compare",
     "report",
     "list",
     "show",

@@ -50,7 +50,10 @@ def assert_refused(*arguments: object, says: tuple[str, ...]) -> str:
         ("data.name=vox", ("data.name = 'vox'", "did you mean 'voc'?")),
         ("consistency.preset=papr", ("consistency.preset = 'papr'", "did you mean 'paper'?")),
         ("consistency.mask=unifrm", ("consistency.mask = 'unifrm'", "did you mean 'uniform'?")),
-        ("supervised.batch_norm=of", ("supervised.batch_norm = 'of'", "'frozen' or 'batch'")),
+        (
+            "supervised.batch_norm=of",
+            ("supervised.batch_norm = 'of'", "'frozen', 'batch' or 'fixed'"),
+        ),
         ("precision=16", ("precision = 16", "did you mean '16-mixed'?")),
         ("seed=-1", ("seed = -1", "greater than or equal to 0")),
         ("data.classes=cat", ("data.classes = 'cat'", "write a list as [cat, dog]")),

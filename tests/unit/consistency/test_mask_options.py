@@ -3,8 +3,8 @@ import torch
 from tiny import network, pictures
 
 from atcon.consistency import MASKS, ConsistencyLoss, MaskOptions, mask_contrast
-from atcon.consistency.mask_options import make_mask, with_floor, with_strength
 from atcon.consistency.masks import reference_mask
+from atcon.consistency.stochastic import draw, make_mask, strengths, with_floor, with_strength
 from atcon.consistency.windows import blurred
 from atcon.errors import InputError
 
@@ -55,12 +55,11 @@ def test_strength_goes_from_no_mask_to_the_whole():
 
 def test_every_image_draws_its_own_strength_within_the_range():
     options, make = MaskOptions(strength=(0.2, 0.6)), torch.Generator().manual_seed(0)
-    drawn = options.strengths(torch.zeros(500, 1), 2, make)
+    drawn = strengths(options, draw(options, 500, 2, make)["strength"])
     assert drawn.shape == (500, 2)
     assert 0.2 <= drawn.min() < 0.21
     assert 0.59 < drawn.max() <= 0.6
     assert len(drawn.unique()) > 900
-    assert torch.equal(options.strengths(torch.zeros(3, 1), 1), torch.full((3, 1), 0.4))
 
 
 def test_training_draws_and_evaluation_takes_the_middle():

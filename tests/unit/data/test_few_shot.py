@@ -141,7 +141,7 @@ def test_more_validation_images_than_the_pool_holds_is_an_error(names_only):
     ("options", "message"),
     [
         ({"per_class": 0}, "data.per_class: 0"),
-        ({"validation_images": 0}, "data.validation_images: 0"),
+        ({"validation_images": -1}, "data.validation_images: -1"),
         ({"seed": -1}, "seed: -1"),
         ({"test_images": 5}, "data.test_images: 5 are asked for, but made has 4"),
         ({"test_images": 0}, "data.test_images: 0"),

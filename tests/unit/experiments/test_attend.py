@@ -12,10 +12,10 @@ from atcon.attention import ATTENTION
 from atcon.data import digits
 from atcon.errors import InputError
 from atcon.experiments.attend import attend
+from atcon.experiments.bench import inputs_of
 from atcon.experiments.finished import reopen
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of
-from atcon.experiments.stages import inputs_of
 from atcon.records import read_csv, read_json
 
 STAGES = ("supervised", "consistency")

@@ -11,9 +11,9 @@ from torch import nn
 from atcon.attention import ATTENTION, TARGETS
 from atcon.consistency import CORRELATIONS, MASKS, MATCHINGS, PRESETS, ConsistencyLoss, MaskOptions
 from atcon.errors import InputError
+from atcon.experiments.arms import consistency_loss
 from atcon.experiments.config import ConsistencyConfig
 from atcon.experiments.run import run
-from atcon.experiments.stages import consistency_loss
 from atcon.records import read_json, read_lines
 from atcon.report import write_report
 
@@ -28,8 +28,8 @@ NAMES = {
 }
 
 
-def loss_of(*overrides, control="consistency"):
-    return consistency_loss(tiny(*overrides), nn.Conv2d(3, 3, 1), None, control)
+def loss_of(*overrides, uniform=False):
+    return consistency_loss(tiny(*overrides), nn.Conv2d(3, 3, 1), None, uniform=uniform)
 
 
 @pytest.mark.parametrize("key", NAMES)
@@ -139,7 +139,7 @@ def test_every_choice_reaches_the_loss():
 def test_the_control_dims_evenly_whatever_is_compared(matching):
     given = "null" if matching is None else matching
     overrides = (f"consistency.matching={given}", "consistency.mask_floor=0.4")
-    control = loss_of(*overrides, control="uniform")
+    control = loss_of(*overrides, uniform=True)
     assert control.method.matching.by == "mask"
     assert control.preset.mask == "uniform"
     assert [name for name, _ in control.method.maps] == [

@@ -42,7 +42,13 @@ def test_folders_give_one_label_per_image_and_exactly_one_prediction(single):
     summary = read_json(single / "summary.json")
     assert summary["classes"] == NAMES
     assert summary["multi_label"] is False
-    assert summary["counts"] == {"train": 6, "validation": 6, "test": 8, "skipped": 0}
+    assert summary["counts"] == {
+        "train": 6,
+        "validation": 6,
+        "unlabelled": 0,
+        "test": 8,
+        "skipped": 0,
+    }
     for row in read_csv(single / "predictions" / "supervised.csv"):
         values = {name: float(row[name]) for name in NAMES}
         assert sum(values.values()) == pytest.approx(1, abs=1e-5)

@@ -109,9 +109,10 @@ def test_the_summary_has_every_key_of_the_contract(summary):
     assert set(summary) == {
         "format", "atcon", "name", "data", "seed", "classes", "multi_label", "primary", "level",
         "resamples", "counts", "model", "stages", "gain", "controls", "floors", "verdict",
-        "seconds",
+        "seconds", "strategy", "judged", "arms",
     }  # fmt: skip
-    assert summary["counts"] == {"train": 10, "validation": 20, "test": 24, "skipped": 0}
+    counts = {"train": 10, "validation": 20, "unlabelled": 0, "test": 24, "skipped": 0}
+    assert summary["counts"] == counts
     assert summary["classes"] == CLASSES
     assert summary["model"]["layer"] == "stages"
     assert summary["model"]["guided"] > 0

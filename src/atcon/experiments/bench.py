@@ -1,0 +1,184 @@
+"""What every stage of a run works on: the network, the images in memory, and their batches."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from atcon.attention import logits_of
+from atcon.baselines import ViewBatch
+from atcon.data import AUGMENTATIONS, Decoded
+from atcon.data.augment import Augmentation
+from atcon.evaluation import f1, mean_average_precision, point, predict
+from atcon.experiments.config import RunConfig
+from atcon.experiments.folder import RunFolder
+from atcon.experiments.progress import Progress
+from atcon.models import Network
+from atcon.training import Batch, Batches, generator_of
+
+EVALUATION_BATCH = 32
+
+
+@dataclass
+class Bench:
+    """What every stage works on.
+
+    Attributes:
+        config: Of the run.
+        folder: Where its records lie.
+        fabric: Device and precision.
+        network: What is trained, on the device.
+        pretrained: Its weights before any training, on the CPU.
+        train: The labelled images.
+        unlabelled: Extra images for consistency; None: it uses the labelled ones alone.
+        validation: What chooses epochs and thresholds; None: there are no labels for that.
+        multi_label: Whether several classes may hold for one image.
+        layer: What Grad-CAM explains.
+        progress: Told about every step.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    fabric: Fabric
+    network: Network
+    pretrained: dict[str, Tensor]
+    train: Decoded
+    unlabelled: Decoded | None
+    validation: Decoded | None
+    multi_label: bool
+    layer: str
+    progress: Progress
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def unlabelled_pixels(self) -> Tensor:
+        """The images of consistency steps: the labelled ones, and the extra ones."""
+        if self.unlabelled is None:
+            return self.train.pixels
+        return torch.cat([self.train.pixels, self.unlabelled.pixels])
+
+    @property
+    def unlabelled_names(self) -> list[str]:
+        """Their names."""
+        extra = () if self.unlabelled is None else self.unlabelled.examples
+        return [example.name for example in (*self.train.examples, *extra)]
+
+
+def inputs_of(pixels: Tensor, network: Network, device: torch.device) -> Tensor:
+    """Normalise `[batch, 3, height, width]` bytes as the network expects them, in its precision."""
+    kind = next(network.module.parameters()).dtype
+    mean = torch.tensor(network.mean, device=device, dtype=kind)[:, None, None]
+    std = torch.tensor(network.std, device=device, dtype=kind)[:, None, None]
+    images = (pixels.to(device).to(kind) / 255 - mean) / std
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def probabilities_of(
+    network: Network, pixels: Tensor, *, multi_label: bool, fabric: Fabric
+) -> np.ndarray:
+    """Give the probabilities `[n, class]` of decoded images; leaves evaluation mode on."""
+    network.module.eval()
+    parts = []
+    for chunk in torch.split(pixels, EVALUATION_BATCH):
+        with fabric.autocast():
+            logits = logits_of(network.module(inputs_of(chunk, network, fabric.device)))
+        parts.append(squash_logits(logits, multi_label=multi_label))
+    return np.concatenate(parts)
+
+
+def squash_logits(logits: Tensor, *, multi_label: bool) -> np.ndarray:
+    """Turn logits into probabilities: per class for multi-label data, else over the classes."""
+    logits = logits.detach().double()
+    values = logits.sigmoid() if multi_label else logits.softmax(dim=1)
+    return values.cpu().numpy()
+
+
+def validator(bench: Bench) -> Callable[[], dict[str, float]]:
+    """Measure mAP and F1, in percent, on the validation images; nothing where there are none."""
+    if bench.validation is None:
+        return dict
+    pixels = bench.validation.pixels
+    labels = bench.validation.labels.numpy().astype(bool)
+
+    def validate() -> dict[str, float]:
+        scores = probabilities_of(
+            bench.network, pixels, multi_label=bench.multi_label, fabric=bench.fabric
+        )
+        predicted = predict(scores, multi_label=bench.multi_label)
+        count = len(labels)
+        return {
+            "map": 100 * float(point(mean_average_precision(labels, scores), count)),
+            "f1": 100 * float(point(f1(labels, predicted), count)),
+        }
+
+    return validate
+
+
+def labelled_batches(
+    bench: Bench, stage: str, size: int, augmentation: str | None = None
+) -> Batches:
+    """Shuffle and augment the labelled images; what epoch k sees depends on seed and k only."""
+    names = [example.name for example in bench.train.examples]
+    augment = AUGMENTATIONS[augmentation or bench.config.data.augmentation]
+    return _batches(bench, stage, size, bench.train.pixels, bench.train.labels, names, augment)
+
+
+def unlabelled_batches(bench: Bench, stage: str, size: int) -> Batches:
+    """The same of the images of consistency steps; their labels are NaN, which no step may use."""
+    pixels, names = bench.unlabelled_pixels, bench.unlabelled_names
+    labels = torch.full((len(pixels), bench.train.labels.shape[1]), torch.nan)
+    augment = AUGMENTATIONS[bench.config.data.augmentation]
+    return _batches(bench, stage, size, pixels, labels, names, augment)
+
+
+def view_batches(
+    bench: Bench, stage: str, size: int, first: Augmentation, second: Augmentation
+) -> Batches:
+    """Two views of every image of consistency steps, as `ViewBatch`es."""
+    pixels, names = bench.unlabelled_pixels, bench.unlabelled_names
+    classes = bench.train.labels.shape[1]
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        generator = generator_of(bench.config.seed, stage, epoch)
+        for chunk in _chunks(len(pixels), size, generator):
+            views = [view(pixels[chunk], generator) for view in (first, second)]
+            one, two = (inputs_of(view, bench.network, bench.fabric.device) for view in views)
+            labels = torch.full((len(chunk), classes), torch.nan, device=bench.fabric.device)
+            yield ViewBatch(one, labels, tuple(names[i] for i in chunk.tolist()), two)
+
+    return batches
+
+
+def batch_count(images: int, size: int) -> int:
+    """How many batches of nearly equal length, none above `size`."""
+    return -(-images // size)
+
+
+def _batches(
+    bench: Bench,
+    stage: str,
+    size: int,
+    pixels: Tensor,
+    labels: Tensor,
+    names: list[str],
+    augment: Augmentation,
+) -> Batches:
+    def batches(epoch: int) -> Iterator[Batch]:
+        generator = generator_of(bench.config.seed, stage, epoch)
+        for chunk in _chunks(len(names), size, generator):
+            yield Batch(
+                inputs_of(augment(pixels[chunk], generator), bench.network, bench.fabric.device),
+                labels[chunk].to(bench.fabric.device),
+                tuple(names[index] for index in chunk.tolist()),
+            )
+
+    return batches
+
+
+def _chunks(images: int, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    order = torch.randperm(images, generator=generator)
+    return order.tensor_split(batch_count(images, size))
