@@ -265,8 +265,8 @@ def consistency_loss(
             slope=settings.mask_slope,
             value=settings.mask_value,
             floor=settings.mask_floor,
-            strength=settings.mask_strength,
-            temperature=settings.mask_temperature,
+            strength=_number_or_range(settings.mask_strength),
+            temperature=_number_or_range(settings.mask_temperature),
             noise=settings.mask_noise,
             scales=settings.mask_scales,
             anneal=settings.mask_anneal,
@@ -454,6 +454,11 @@ def _seeded(bench: Bench, batches: Batches, generator: torch.Generator, purpose:
         yield from batches(epoch)
 
     return seeded
+
+
+def _number_or_range(ends: tuple[float, float]) -> float | tuple[float, float]:
+    """Give the number that a range of it alone stands for."""
+    return ends[0] if ends[0] == ends[1] else ends
 
 
 def _weighted(step: Step, weight: float) -> Step:

@@ -59,6 +59,7 @@ def _context(run: Run) -> dict[str, Any]:
         "metrics": tables.metric_rows(summary),
         "gains": figures.gain_plot(summary),
         "controls": tables.control_rows(summary),
+        "arms": tables.arm_rows(summary),
         "floors": tables.floor_rows(summary),
         "per_class": tables.class_rows(summary),
         "curves": figures.curves(run),

@@ -160,17 +160,34 @@ def control_rows(summary: Record) -> list[ControlRow]:
             gain = gain_of(summary, metric, "controls", control, "gain")
             difference = gain_of(summary, metric, "controls", control, "difference")
             if gain.value is not None or difference.value is not None:
-                rows.append(ControlRow(label, metric, gain, difference, _reading(difference)))
+                rows.append(
+                    ControlRow(label, metric, gain, difference, _reading(difference, "control"))
+                )
     return rows
 
 
-def _reading(difference: Estimate) -> str:
+def arm_rows(summary: Record) -> list[ControlRow]:
+    """Return what each alternative gains and how much more ours does."""
+    rows = []
+    for arm, record in (dig(summary, "arms") or {}).items():
+        for metric in METRICS:
+            gain = gain_of(summary, metric, "arms", arm, "gain")
+            difference = gain_of(summary, metric, "arms", arm, "difference")
+            if gain.value is not None or difference.value is not None:
+                title = str(dig(record, "title") or arm)
+                rows.append(
+                    ControlRow(title, metric, gain, difference, _reading(difference, "alternative"))
+                )
+    return rows
+
+
+def _reading(difference: Estimate, other: str) -> str:
     if not difference.bounded:
         return UNDEFINED
     return {
-        "up": "Ours gains more than the control.",
-        "down": "The control gains more than ours.",
-        "level": "Not distinguishable from the control.",
+        "up": f"Ours gains more than the {other}.",
+        "down": f"The {other} gains more than ours.",
+        "level": f"Not distinguishable from the {other}.",
     }[difference.direction]
 
 

@@ -1,0 +1,216 @@
+"""Strategies and baselines as arms of one run."""
+
+import pytest
+import torch
+from pipeline import atcon, content_of, make_folder, sets, tiny, without_seconds
+
+from atcon.errors import InputError
+from atcon.experiments.arms import BASELINES, arms_of
+from atcon.experiments.config import every_of, load_config
+from atcon.experiments.run import run
+from atcon.models import read_weights
+from atcon.records import read_json, read_lines
+from atcon.report import write_report
+
+SMALL = (
+    "data.test_images=16",
+    "supervised.epochs=1",
+    "consistency.epochs=1",
+    "evaluation.gallery=1",
+    "simclr.epochs=1",
+    "laso.epochs=1",
+    "laso.hidden=16",
+    "laso.hidden_subtraction=16",
+    "laso.classifier_epochs=2",
+    "fixmatch.epochs=1",
+)
+ALL = f"baselines=[{', '.join(BASELINES)}]"
+
+
+@pytest.fixture(scope="module")
+def every_arm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arms") / "run"
+    return folder, run(tiny(*SMALL, ALL), folder)
+
+
+def test_every_baseline_is_trained_judged_and_compared(every_arm):
+    folder, summary = every_arm
+    assert list(summary["arms"]) == list(BASELINES)
+    assert set(summary["stages"]) == {"supervised", "consistency", "uniform", *BASELINES}
+    for name, arm in summary["arms"].items():
+        assert arm["title"] == BASELINES[name].title
+        for metric in ("f1", "f1_tuned", "map"):
+            after = summary["stages"][name]["test"][metric]
+            before = summary["stages"]["supervised"]["test"][metric]
+            ours = summary["stages"]["consistency"]["test"][metric]
+            assert arm["gain"][metric]["value"] == pytest.approx(after - before, abs=2e-3)
+            assert arm["difference"][metric]["value"] == pytest.approx(ours - after, abs=2e-3)
+        assert (folder / "predictions" / f"{name}.csv").is_file()
+    assert "simclr_pretraining" in summary["seconds"]
+
+
+def test_the_report_names_every_alternative(every_arm):
+    folder, _ = every_arm
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "Is another method as good?" in page
+    for arm in BASELINES.values():
+        assert arm.title in page
+
+
+def test_the_same_fine_tuning_as_an_arm_gives_the_same_network(every_arm):
+    folder, _ = every_arm
+    ours, again = (
+        read_weights(folder / "checkpoints" / f"{name}.safetensors")
+        for name in ("consistency", "fine_tuning")
+    )
+    assert all(torch.equal(ours[name], again[name]) for name in ours)
+
+
+def test_a_linear_probe_and_laso_train_the_head_alone(every_arm):
+    folder, _ = every_arm
+    for name, start in (("laso", "supervised"), ("linear_probe", None)):
+        after = read_weights(folder / "checkpoints" / f"{name}.safetensors")
+        if start is None:
+            before = read_weights(folder / "checkpoints" / "no_augmentation.safetensors")
+            assert any(not torch.equal(after[key], before[key]) for key in after)
+            continue
+        before = read_weights(folder / "checkpoints" / f"{start}.safetensors")
+        changed = {key for key in after if not torch.equal(after[key], before[key])}
+        assert changed == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("strategy", ["combined", "alternated"])
+def test_a_strategy_is_resumed_bit_for_bit(tmp_path, strategy, monkeypatch):
+    config = tiny(
+        *SMALL, f"strategy={strategy}", "supervised.epochs=2", "supervised.average=0.9",
+        "supervised.rate=cosine", "supervised.validate_every=2 batches",
+        "consistency.teacher=0.9", "consistency.mask_strength=[0.5, 1]",
+        "consistency.mask_noise=0.5", "consistency.mask_anneal=0.5",
+        "consistency.unlabelled_root=pool", "consistency.unlabelled_images=6",
+    )  # fmt: skip
+    whole = run(config, tmp_path / "whole")
+    from atcon import training  # noqa: PLC0415
+    from atcon.experiments import stages  # noqa: PLC0415
+
+    calls = {"left": 5}
+
+    def stop(observer, record):
+        calls["left"] -= 1
+        if calls["left"] == 0:
+            raise KeyboardInterrupt
+        return original(observer, record)
+
+    original = stages._Observer.epoch
+    monkeypatch.setattr(stages._Observer, "epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "cut")
+    monkeypatch.setattr(stages._Observer, "epoch", original)
+    again = run(config, tmp_path / "cut", resume=True)
+    assert without_seconds(again) == without_seconds(whole)
+    kept = [content_of(tmp_path / name / "checkpoints") for name in ("whole", "cut")]
+    weights = [{k: v for k, v in one.items() if k.endswith("safetensors")} for one in kept]
+    assert weights[0] == weights[1]
+    assert training.STRATEGIES[strategy]
+
+
+def test_without_validation_labels_a_rule_stops_and_nothing_is_calibrated(tmp_path):
+    config = tiny(*SMALL, "data.validation_images=0", "consistency.epochs=3")
+    summary = run(config, tmp_path / "run")
+    assert summary["counts"]["validation"] == 0
+    assert "calibration" not in summary["controls"]
+    assert summary["stages"]["consistency"]["selected_by"] == "rule"
+    assert summary["stages"]["supervised"]["epoch"] == 1
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl")
+    seen = next(line for line in lines if line["stage"] == "consistency")["validation"]
+    assert {"drift", "view_agreement", "map_fidelity"} <= set(seen)
+    assert "map" not in seen
+    write_report(tmp_path / "run")
+
+
+def test_frozen_normalisation_is_bitwise_unchanged_after_training(tmp_path):
+    config = tiny(*SMALL, "strategy=combined", "supervised.epochs=2")
+    run(config, tmp_path / "run")
+    after = read_weights(tmp_path / "run" / "checkpoints" / "consistency.safetensors")
+    fresh = load_config("digits", ["seed=2"])
+    from atcon.experiments.sources import network_of  # noqa: PLC0415
+
+    before = network_of(fresh, 5).module.state_dict()
+    buffers = [key for key in after if key.endswith(("running_mean", "running_var"))]
+    assert buffers
+    assert all(torch.equal(after[key], before[key]) for key in buffers)
+
+
+def test_development_images_are_judged_in_place_of_the_test_images(tmp_path):
+    summary = run(tiny(*SMALL, "data.judged=development"), tmp_path / "run")
+    assert summary["judged"] == "development"
+    split = read_json(tmp_path / "run" / "split.json")
+    test = run(tiny(*SMALL), tmp_path / "other") and read_json(tmp_path / "other" / "split.json")
+    names = {part: {e["name"] for e in split[part]} for part in ("train", "validation", "test")}
+    assert not names["test"] & (names["train"] | names["validation"])
+    assert not names["test"] & {entry["name"] for entry in test["test"]}
+    assert len(names["test"]) == 16
+
+
+def test_consistency_may_have_images_of_its_own(tmp_path):
+    extra = make_folder(tmp_path / "extra", per_class=2)
+    config = tiny(*SMALL, f"consistency.unlabelled_root={extra}", "baselines=[continued]")
+    summary = run(config, tmp_path / "run")
+    record = read_json(tmp_path / "run" / "split.json")
+    assert summary["counts"]["unlabelled"] == len(record["unlabelled"]) == 6
+    steps = {name: summary["stages"][name]["steps"] for name in ("consistency", "continued")}
+    assert steps["consistency"] == steps["continued"] == 4
+    with pytest.raises(InputError, match="unlabelled_images: 7 are asked for"):
+        run(
+            tiny(
+                *SMALL,
+                f"consistency.unlabelled_root={extra}",
+                "consistency.unlabelled_images=7",
+            ),
+            tmp_path / "more",
+        )
+
+
+def test_consistency_can_be_measured_on_a_part_of_the_test_images(tmp_path):
+    summary = run(tiny(*SMALL, "evaluation.consistency_images=5"), tmp_path / "run")
+    text = (tmp_path / "run" / "localisation" / "supervised.csv").read_text().splitlines()[1:]
+    assert sum(line.rsplit(",", 2)[1] != "" for line in text) == 5
+    whole = run(tiny(*SMALL), tmp_path / "whole")
+    for metric in ("f1", "map", "iou"):
+        part, all_of = (one["stages"]["supervised"]["test"][metric] for one in (summary, whole))
+        assert part == pytest.approx(all_of, abs=1e-2)
+
+
+def test_an_arm_comes_after_the_one_it_starts_from():
+    order = list(arms_of(tiny("baselines=[simclr_ours]")))
+    assert order.index("simclr_pretraining") < order.index("simclr") < order.index("simclr_ours")
+    assert not arms_of(tiny("baselines=[simclr_ours]"))["simclr"].judged
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("2 epochs", (2, "epoch")), ("10 batches", (10, "batch")), ("1 batch", (1, "batch"))],
+)
+def test_how_often_is_read_from_words(text, found):
+    assert every_of(text) == found
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("supervised.validate_every=often", "'10 batches'"),
+        ("strategy=fine_tunning", "did you mean 'fine_tuning'"),
+        ("baselines=[simclear]", "did you mean 'simclr'"),
+        ("consistency.stopping=drift", "did you mean 'drift_budget'"),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_nearest(override, says):
+    with pytest.raises(InputError, match=says):
+        tiny(override)
+
+
+def test_the_command_takes_settings_without_a_flag(tmp_path):
+    out = atcon(
+        "run", "digits", "strategy=combined", *sets(*SMALL), "--quiet", "--out", tmp_path / "r"
+    )
+    assert out.code == 0, out.err
+    assert read_json(tmp_path / "r" / "summary.json")["strategy"] == "combined"
