@@ -34,7 +34,7 @@ def test_a_combined_step_is_the_weighted_sum_of_both_losses():
     assert [batch.names[0] for _, batch in steps] == ["own1.0", "own1.1", "own1.2"]
     step, batch = steps[0]
     outcome = step(batch)
-    assert float(outcome.loss) == pytest.approx(2 - 0.1)
+    assert outcome.loss.item() == pytest.approx(2 - 0.1)
     assert outcome.logged == {"supervised_loss": 2.0, "labels": 2.0, "correlation": -0.5}
 
 
