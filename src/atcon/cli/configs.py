@@ -15,7 +15,7 @@ def list_configs() -> None:
     from atcon.experiments.config import shipped  # noqa: PLC0415
 
     for name, text in shipped().items():
-        typer.echo(f"{name:<14}{text.splitlines()[0].removeprefix('# ')}")
+        typer.echo(f"{name:<16}{text.splitlines()[0].removeprefix('# ')}")
 
 
 def show(name: Name) -> None:
