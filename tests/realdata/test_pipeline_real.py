@@ -48,7 +48,13 @@ def summary(animals: Path) -> Mapping:
 
 
 def test_the_run_completes_with_every_stage_and_a_verdict(animals, summary):
-    assert summary["counts"] == {"train": 48, "validation": 40, "test": 40, "skipped": 0}
+    assert summary["counts"] == {
+        "train": 48,
+        "validation": 40,
+        "unlabelled": 0,
+        "test": 40,
+        "skipped": 0,
+    }
     assert list(summary["stages"]) == ["supervised", "consistency", "uniform"]
     assert summary["model"]["name"] == "mobilenet_v2"
     assert summary["model"]["guided"] == 35

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atcon.attention import Attention, LayerKind, attention_named
 from atcon.consistency.correlation import CORRELATIONS, Correlation
-from atcon.consistency.mask_options import MaskOptions
+from atcon.consistency.mask_options import MaskOptions, at_progress
 from atcon.consistency.masks import MASKS, Mask
 from atcon.consistency.matching import MATCHINGS, Matching
 from atcon.errors import InputError, no_such
@@ -68,7 +68,8 @@ class Method:
         detach_mask: Whether P is a constant for the gradient.
         squash: Whether maps are standardised and squashed before they are correlated.
         batch_statistics: Whether BatchNorm uses the statistics of the batch.
-        mask_options: What is done to P besides its form.
+        mask_options: What is done to P besides its form: at the end of the training, as evaluation
+            sees it; the loss puts in those of its progress.
         mirror: Whether the second pass sees the masked images mirrored along their last axis.
     """
 
@@ -130,7 +131,7 @@ def method_of(preset: Preset, *, batch_statistics: bool = False) -> Method:
         detach_mask=preset.detach_mask,
         squash=preset.squash,
         batch_statistics=batch_statistics,
-        mask_options=preset.mask_options,
+        mask_options=at_progress(preset.mask_options, 1.0),
         mirror=preset.mirror,
     )
 

@@ -142,7 +142,7 @@ class ConsistencyLoss(nn.Module):
     @property
     def mask(self) -> Mask:
         """From a map to P as evaluation has it, before its strength."""
-        return make_mask(self.method.mask, at_progress(self.preset.mask_options, 1.0))
+        return make_mask(self.method.mask, self.method.mask_options)
 
     @property
     def teacher(self) -> nn.Module | None:
@@ -197,10 +197,11 @@ class ConsistencyLoss(nn.Module):
         """Compare the batch, or one micro-batch after the other."""
         size = self.micro_batch or max(len(images), 1)
         layers = self._layers(images, also)
-        options, drawn = self.preset.mask_options, dict[str, Tensor]()
+        method, drawn = self.method, dict[str, Tensor]()
         if draws is not None:
-            drawn = dict(draw(options, len(images), self.method.masks, draws))
-        options = at_progress(options, self.progress if draws is not None else 1.0)
+            options = self.preset.mask_options
+            drawn = dict(draw(options, len(images), method.masks, draws))
+            method = replace(method, mask_options=at_progress(options, float(self.progress)))
         target = self.target if len(images) <= size else self._target_of_all(images, size)
         for start in range(0, max(len(images), 1), size):
             part = slice(start, start + size)
@@ -208,7 +209,7 @@ class ConsistencyLoss(nn.Module):
                 self.model,
                 images[part],
                 layers,
-                replace(self.method, mask_options=options),
+                method,
                 target=target[part] if isinstance(target, Tensor) else target,
                 draws={kind: shares[part] for kind, shares in drawn.items()},
                 also=also,
