@@ -92,15 +92,15 @@ def consistency_step(loss: nn.Module, details: ConsistencyLoss) -> Step:
         if details.details is None:
             raise RuntimeError("a consistency loss that ran has details")
         seen = details.details
-        return Outcome(
-            value,
-            {
-                "correlation": float(seen.correlation.mean()),
-                "mask_contrast": float(seen.mask_contrast.mean()),
-                "entropy": float(seen.entropy.mean()),
-                "between_images": seen.between_images,
-            },
-        )
+        logged = {
+            "correlation": float(seen.correlation.mean()),
+            "mask_contrast": float(seen.mask_contrast.mean()),
+            "entropy": float(seen.entropy.mean()),
+            "between_images": seen.between_images,
+        }
+        if seen.logit_disagreement is not None:
+            logged["logit_disagreement"] = float(seen.logit_disagreement.mean())
+        return Outcome(value, logged)
 
     return step
 
