@@ -35,7 +35,7 @@ from atcon.training import (
 )
 
 DEFAULT_RULE = "agreement_within_drift"
-"""What stops a fine-tuning where no validation labels exist; docs/results/stopping.md says why."""
+"""What stops a fine-tuning where no validation labels exist; chosen as plausible, not measured."""
 PROBE_IMAGES = 64
 """How many images, at most, a stopping rule looks at after every round."""
 
