@@ -10,6 +10,8 @@ from atcon.records import write_csv, write_json, write_text
 
 CLASSES = ("cat", "name", "sheep; or goat")
 """One is called like a column, one holds the separator of labels."""
+OTHER = {"supervised": 0.3, "combined": 0.35}
+"""The `lifts` of another method's stages."""
 
 
 def make_finished(

@@ -5,6 +5,7 @@ from atcon.evaluation.bootstrap import (
     Interval,
     bootstrap,
     bootstrap_per_class,
+    on_resamples,
     paired_bootstrap,
     resample_weights,
 )
@@ -16,7 +17,7 @@ from atcon.evaluation.classification import (
     mean_average_precision,
     predict,
 )
-from atcon.evaluation.hierarchical import hierarchical_bootstrap, on_resamples
+from atcon.evaluation.hierarchical import hierarchical_bootstrap
 from atcon.evaluation.localisation import (
     IOU_RULES,
     TRIVIAL_MAPS,

@@ -97,7 +97,7 @@ def bootstrap_per_class(
     metric: ClassMetric, weights: Weights, *, level: float = 0.95
 ) -> list[Interval | None]:
     """Percentile interval of every class; None where a class's metric is not defined."""
-    columns = _drawn(metric, weights).T
+    columns = on_resamples(metric, weights).T
     values = point(metric, weights.shape[1])
     drawn = [_defined(float(v), column) for v, column in zip(values, columns, strict=True)]
     return [
@@ -132,10 +132,11 @@ class _Resampled:
 
 
 def _resampled(metric: Metric, weights: Weights) -> _Resampled | None:
-    return _defined(float(point(metric, weights.shape[1])), _drawn(metric, weights))
+    return _defined(float(point(metric, weights.shape[1])), on_resamples(metric, weights))
 
 
-def _drawn(metric: Callable[[Weights], np.ndarray], weights: Weights) -> np.ndarray:
+def on_resamples(metric: Callable[[Weights], np.ndarray], weights: Weights) -> np.ndarray:
+    """Value of `metric` on every resample, NaN where it is not defined; per class one row each."""
     parts = np.array_split(weights, min(len(weights), -(-weights.size // _CHUNK)))
     return np.concatenate([metric(rows) for rows in parts])
 

@@ -6,19 +6,10 @@ from numpy.typing import ArrayLike
 
 from atcon.errors import InputError
 from atcon.evaluation.bootstrap import Gain, tails
-from atcon.evaluation.metric import Metric, Values, Weights
+from atcon.evaluation.metric import Values
 
 BySeed = Float[np.ndarray, "seed resample"]
 Draws = Int[np.ndarray, "draw seed"]
-
-_CHUNK = 2**19
-"""Weights handed to a metric at once: its intermediate arrays stay in the cache."""
-
-
-def on_resamples(metric: Metric, weights: Weights) -> Values:
-    """Value of `metric` on every resample, NaN where it is not defined."""
-    parts = np.array_split(weights, min(len(weights), -(-weights.size // _CHUNK)))
-    return np.concatenate([metric(rows) for rows in parts])
 
 
 def hierarchical_bootstrap(

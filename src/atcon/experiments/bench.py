@@ -1,7 +1,8 @@
 """What every stage of a run works on: the network, the images in memory, and their batches."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from atcon.baselines import ViewBatch
 from atcon.data import AUGMENTATIONS, Decoded
 from atcon.data.augment import Augmentation
 from atcon.evaluation import f1, mean_average_precision, point, predict
-from atcon.experiments.config import RunConfig
+from atcon.experiments.config import RunConfig, StageConfig
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.models import Network
-from atcon.training import Batch, Batches, generator_of
+from atcon.training import Batch, Batches, generator_of, seed_of
 
 EVALUATION_BATCH = 32
 
@@ -51,9 +52,8 @@ class Bench:
     multi_label: bool
     layer: str
     progress: Progress
-    notes: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def unlabelled_pixels(self) -> Tensor:
         """The images of consistency steps: the labelled ones, and the extra ones."""
         if self.unlabelled is None:
@@ -153,7 +153,27 @@ def view_batches(
     return batches
 
 
-def batch_count(images: int, size: int) -> int:
+def labelled_count(bench: Bench, settings: StageConfig) -> int:
+    """How many batches the labelled images make."""
+    return _batch_count(len(bench.train.examples), settings.batch_size)
+
+
+def unlabelled_count(bench: Bench, settings: StageConfig) -> int:
+    """How many batches the images of consistency steps make."""
+    return _batch_count(len(bench.unlabelled_names), settings.batch_size)
+
+
+def seeded(bench: Bench, batches: Batches, generator: torch.Generator, purpose: str) -> Batches:
+    """Seed what a loss draws from at the beginning of every epoch."""
+
+    def begun(epoch: int) -> Iterator[Batch]:
+        generator.manual_seed(seed_of(bench.config.seed, purpose, epoch))
+        yield from batches(epoch)
+
+    return begun
+
+
+def _batch_count(images: int, size: int) -> int:
     """How many batches of nearly equal length, none above `size`."""
     return -(-images // size)
 
@@ -181,4 +201,4 @@ def _batches(
 
 def _chunks(images: int, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     order = torch.randperm(images, generator=generator)
-    return order.tensor_split(batch_count(images, size))
+    return order.tensor_split(_batch_count(images, size))

@@ -25,19 +25,20 @@ from atcon.data import (
 from atcon.errors import InputError
 from atcon.evaluation import fit_thresholds
 from atcon.experiments import summary
-from atcon.experiments.arms import BASELINES, arms_of, consistency_loss
+from atcon.experiments.arms import BASELINES, arms_of
 from atcon.experiments.bench import Bench, probabilities_of
 from atcon.experiments.config import RunConfig, data_path, dump_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
+from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.progress import Progress
-from atcon.experiments.setup import fabric_of, laid_out, size_of, stage_network
+from atcon.experiments.setup import fabric_of, placed, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
 from atcon.experiments.stages import StageResult, run_stage
 from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
-from atcon.training import check_padding, set_padding
+from atcon.training import check_padding
 from atcon.training.selection import weights_of
 
 POOL = "pool"
@@ -139,10 +140,9 @@ def _bench(
     train = load(reader, split.train, policy)
     validation = load(reader, split.validation, policy) if split.validation else None
     extra = _unlabelled(config, reader, split)
-    module = laid_out(fabric.to_device(network.module))
+    module = placed(config, network.module, fabric)
     blank = torch.zeros(1, 3, size, size, device=fabric.device)
     if config.model.padding is not None:
-        set_padding(module, config.model.padding)
         check_padding(module, blank)
     layer, _ = resolve_layer(
         module,

@@ -37,9 +37,14 @@ def size_of(config: RunConfig, network: Network) -> int:
     return config.data.image_size or network.input_size
 
 
-def laid_out(module: nn.Module) -> nn.Module:
-    """Keep the weights of images' convolutions with the channels last, which are faster so."""
-    return module.to(memory_format=torch.channels_last)
+def placed(config: RunConfig, module: nn.Module, fabric: Fabric) -> nn.Module:
+    """Put a network on the device as a run uses it: its padding, and the channels last.
+
+    Convolutions of images are faster in that layout.
+    """
+    if config.model.padding is not None:
+        set_padding(module, config.model.padding)
+    return fabric.to_device(module).to(memory_format=torch.channels_last)
 
 
 def stage_network(
@@ -47,7 +52,5 @@ def stage_network(
 ) -> Network:
     """Build the network with the weights that a stage selected, on the device."""
     network = build(config.model.name, classes=classes, weights=folder.weights(stage))
-    if config.model.padding is not None:
-        set_padding(network.module, config.model.padding)
-    module = laid_out(fabric.to_device(network.module))
+    module = placed(config, network.module, fabric)
     return replace(network, module=module.double() if config.precision == "64-true" else module)

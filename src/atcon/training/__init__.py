@@ -1,7 +1,7 @@
 """The loop, the steps and schedules that strategies are made of, and which round is kept."""
 
 from atcon.training.averaging import Average
-from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy
+from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy, step_policy
 from atcon.training.groups import parameter_groups
 from atcon.training.loop import Observer, TrainingState, fit
 from atcon.training.padding import PADDINGS, check_padding, set_padding
@@ -29,6 +29,7 @@ from atcon.training.strategies import (
     Batches,
     alternated,
     combined,
+    endless,
     fixed_turns,
     random_turns,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "check_padding",
     "combined",
     "consistency_step",
+    "endless",
     "every_batch",
     "fit",
     "fixed_turns",
@@ -72,5 +74,6 @@ __all__ = [
     "rule_named",
     "seed_of",
     "set_padding",
+    "step_policy",
     "supervised_step",
 ]

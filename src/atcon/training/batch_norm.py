@@ -16,6 +16,11 @@ batch's statistics are used and move the running ones. fixed: as frozen, and sca
 too."""
 
 
+def step_policy(policy: StageBatchNorm) -> BatchNormPolicy:
+    """Give what the losses of a stage have to be told, which set the mode anew in every step."""
+    return "batch" if policy == "batch" else "frozen"
+
+
 @contextmanager
 def batch_norm_policy(model: nn.Module, policy: StageBatchNorm) -> Iterator[BatchNormPolicy]:
     """Borrow a model for a stage: put its BatchNorm layers in order, give them back as they were.
@@ -52,7 +57,7 @@ def batch_norm_policy(model: nn.Module, policy: StageBatchNorm) -> Iterator[Batc
         if policy == "fixed":
             for parameter in affine:
                 parameter.requires_grad = False
-        yield "batch" if policy == "batch" else "frozen"
+        yield step_policy(policy)
     finally:
         for module, training in modes:
             module.training = training

@@ -11,8 +11,8 @@ from torch import nn
 from atcon.attention import ATTENTION, TARGETS
 from atcon.consistency import CORRELATIONS, MASKS, MATCHINGS, PRESETS, ConsistencyLoss, MaskOptions
 from atcon.errors import InputError
-from atcon.experiments.arms import consistency_loss
 from atcon.experiments.config import ConsistencyConfig
+from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.run import run
 from atcon.records import read_json, read_lines
 from atcon.report import write_report
