@@ -138,7 +138,10 @@ def unlabelled_batches(bench: Bench, stage: str, size: int) -> Batches:
 def view_batches(
     bench: Bench, stage: str, size: int, first: Augmentation, second: Augmentation
 ) -> Batches:
-    """Two views of every image of consistency steps, as `ViewBatch`es."""
+    """Two views of every image of consistency steps, as `ViewBatch`es.
+
+    Each image is a group of its own: what a queue holds of it is no negative of it.
+    """
     pixels, names = bench.unlabelled_pixels, bench.unlabelled_names
     classes = bench.train.labels.shape[1]
 
@@ -148,7 +151,8 @@ def view_batches(
             views = [view(pixels[chunk], generator) for view in (first, second)]
             one, two = (inputs_of(view, bench.network, bench.fabric.device) for view in views)
             labels = torch.full((len(chunk), classes), torch.nan, device=bench.fabric.device)
-            yield ViewBatch(one, labels, tuple(names[i] for i in chunk.tolist()), two)
+            shown = tuple(names[i] for i in chunk.tolist())
+            yield ViewBatch(one, labels, shown, two, groups=chunk.to(bench.fabric.device))
 
     return batches
 

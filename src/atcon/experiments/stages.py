@@ -29,6 +29,7 @@ from atcon.training import (
     TrainingState,
     batch_norm_policy,
     fit,
+    generator_of,
     parameter_groups,
     rate_scheduler,
     rule_named,
@@ -149,7 +150,9 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
     elif probe is not None:
         with state.judged():
             probe.resume(bench.network.module)
-    measure, cut = validator(bench), rounds.cut(plan.schedule)
+    # the head of a stage that keeps its last epoch is new, or put in its place by `finish`
+    measure = dict if plan.choose == "last" else validator(bench)
+    cut = rounds.cut(plan.schedule)
 
     def validate() -> dict[str, float]:
         return {**measure(), **(probe(bench.network.module) if probe else {})}
@@ -190,8 +193,11 @@ def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, bool]:
 
 
 def _probe(bench: Bench, plan: Plan) -> Probe:
-    """Look at the start, on images whose labels nobody looks at."""
-    pixels = bench.unlabelled_pixels[:PROBE_IMAGES]
+    """Look at the start, on images drawn at random: they lie in the order of their classes."""
+    drawn = torch.randperm(
+        len(bench.unlabelled_names), generator=generator_of(bench.config.seed, "probe")
+    )
+    pixels = bench.unlabelled_pixels[drawn[:PROBE_IMAGES]]
     return Probe(
         bench.network.module,
         inputs_of(pixels, bench.network, bench.fabric.device),
@@ -253,7 +259,7 @@ def _finish(
     bench.network.module.load_state_dict(state.selection.weights)
     number = state.selection.epoch or 0
     plan.finish()
-    measured = _measured_at(bench.folder, name, rounds.epoch_at(number)) if number else state.start
+    measured = _measured(bench, name, plan, rounds.epoch_at(number)) if number else state.start
     selection = state.selection
     result = StageResult(
         epoch=rounds.epoch_at(number),
@@ -308,7 +314,11 @@ def _forget_lines(folder: RunFolder, stage: str, epoch: float) -> None:
     records.write_lines(folder.metrics, kept)
 
 
-def _measured_at(folder: RunFolder, stage: str, epoch: float) -> dict[str, float]:
+def _measured(bench: Bench, stage: str, plan: Plan, epoch: float) -> dict[str, float]:
+    """Give the validation of the epoch kept; where none was measured on the way, measure now."""
+    if plan.choose == "last":
+        return validator(bench)()
+    folder = bench.folder
     for line in records.read_lines(folder.metrics):
         if line["stage"] == stage and line["epoch"] == epoch:
             return dict(line["validation"])

@@ -1,15 +1,22 @@
 """Strategies and baselines as arms of one run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from pipeline import atcon, content_of, make_folder, sets, tiny, without_seconds
+from pipeline import atcon, content_of, folder_config, make_folder, sets, tiny, without_seconds
+from sklearn.metrics import average_precision_score
 
+from atcon.data import Reader, Split, load
 from atcon.errors import InputError
 from atcon.experiments import stages
 from atcon.experiments.arms import BASELINES, arms_of
-from atcon.experiments.config import every_of
+from atcon.experiments.bench import inputs_of, probabilities_of
+from atcon.experiments.config import every_of, load_config
+from atcon.experiments.folder import RunFolder
 from atcon.experiments.run import run
-from atcon.experiments.sources import network_of
+from atcon.experiments.setup import fabric_of, size_of, stage_network
+from atcon.experiments.sources import image_set_of, network_of
 from atcon.models.weights import read_weights
 from atcon.records import read_json, read_lines
 from atcon.report import write_report
@@ -77,6 +84,70 @@ def test_a_linear_probe_and_laso_train_the_head_alone(every_arm):
         after = read_weights(folder / "checkpoints" / f"{name}.safetensors")
         changed = {key for key in after if not torch.equal(after[key], before[key])}
         assert changed == {f"{pretrained.head}.weight", f"{pretrained.head}.bias"}
+
+
+def test_what_is_recorded_of_laso_is_the_validation_of_its_own_classifier(every_arm):
+    folder, summary = every_arm
+    config, name = tiny(*SMALL), "laso"
+    opened = RunFolder(folder)
+    fabric, record = fabric_of(config), read_json(folder / "split.json")
+    image_set = image_set_of(config.data)
+    network = stage_network(config, opened, len(image_set.classes), name, fabric)
+    split = Split.from_record(record, image_set)
+    images = load(Reader(image_set, size_of(config, network)), split.validation)
+    scores = probabilities_of(network, images.pixels, multi_label=True, fabric=fabric)
+    found = 100 * average_precision_score(images.labels.numpy(), scores)
+    assert summary["stages"][name]["validation"]["map"] == pytest.approx(found, abs=1e-6)
+    lines = [line for line in read_lines(folder / "metrics.jsonl") if line["stage"] == name]
+    assert [line["validation"] for line in lines] == [{}]
+
+
+def test_the_probe_sees_images_of_every_class(monkeypatch, tmp_path, own_images):
+    monkeypatch.setattr(stages, "PROBE_IMAGES", 6)
+    seen = []
+
+    class Remembered(stages.Probe):
+        def __init__(self, start, images, **options):
+            seen.append(images)
+            super().__init__(start, images, **options)
+
+    monkeypatch.setattr(stages, "Probe", Remembered)
+    source = str(folder_config(tmp_path / "own.yaml", own_images))
+    config = load_config(
+        source,
+        [
+            "data.validation_images=0",
+            "data.per_class=6",
+            "data.test_images=4",
+            "supervised.epochs=1",
+            "consistency.epochs=1",
+            "controls.uniform=false",
+        ],
+    )
+    run(config, tmp_path / "run")
+    image_set = image_set_of(config.data)
+    split = Split.from_record(read_json(tmp_path / "run" / "split.json"), image_set)
+    network = network_of(config, len(image_set.classes))
+    train = load(Reader(image_set, size_of(config, network)), split.train)
+    every = inputs_of(train.pixels, network, torch.device("cpu"))
+    rows = [int((every - image).abs().flatten(1).amax(dim=1).argmin()) for image in seen[0]]
+    assert len(set(rows)) == 6
+    assert bool(train.labels[rows].any(dim=0).all())
+
+
+def test_two_views_of_an_image_are_one_group(tmp_path, monkeypatch):
+    original, batches = BASELINES["fixmatch"], []
+
+    def remember(bench):
+        plan = original.plan(bench)
+        batches.extend(batch for _, batch in plan.schedule(1))
+        return plan
+
+    monkeypatch.setitem(BASELINES, "fixmatch", replace(original, plan=remember))
+    run(tiny(*SMALL, "baselines=[fixmatch]"), tmp_path / "run")
+    names = [name for batch in batches for name in batch.names]
+    groups = [group for batch in batches for group in batch.groups.tolist()]
+    assert len(set(groups)) == len(set(names)) == len(names) == 10
 
 
 @pytest.mark.parametrize("strategy", ["combined", "alternated"])
