@@ -311,5 +311,5 @@ def _summary(
         "controls": controls,
         "arms": arms,
         "floors": summary.floor_record(verdicts.stages[SUPERVISED]),
-        "verdict": summary.verdict_record(ours.kept, ours.epochs, gain, controls),
+        "verdict": summary.verdict_record(ours.kept, ours.epochs, gain, controls, ours.selected_by),
     }

@@ -52,7 +52,7 @@ class StageResult:
         seconds: Training and validation.
         validation: Metrics of the kept epoch; empty where there are no validation images.
         start: Metrics before the first epoch; empty for a stage that begins anew.
-        selected_by: The validation metric, or the stopping rule.
+        selected_by: The validation metric, or the name of the stopping rule.
         steps: Of the optimiser, as far as it went.
     """
 
@@ -142,8 +142,9 @@ def rounds_of(settings: StageConfig, batches: int) -> Rounds:
 
 def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
     rounds = rounds_of(plan.settings, plan.batches)
-    selection, by_rule = _selection(bench, plan)
-    probe = _probe(bench, plan) if by_rule or plan.signals else None  # it looks at the start
+    selection, chooser = _selection(bench, plan)
+    looks = plan.signals or chooser not in ("map", "last")
+    probe = _probe(bench, plan) if looks else None  # it looks at the start
     state = _state(bench, plan, selection, rounds.steps)
     if not _resume(bench, name, state, rounds):
         _forget_lines(bench.folder, name, 0)
@@ -179,17 +180,16 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
         label=rounds.epoch_at,
     )
     bench.progress.end()
-    return _finish(bench, name, plan, state, rounds)
+    return _finish(bench, name, plan, state, rounds, chooser)
 
 
-def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, bool]:
-    """Choose who keeps a round, and say whether it looks at the signals."""
+def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, str]:
+    """Choose who keeps a round, and name it: the validation metric, or a stopping rule."""
     labelled, choose = bench.validation is not None, plan.choose
     if labelled and choose in ("labels", "rule"):
-        return Selection("map", plan.settings.patience), False
-    if choose in ("labels", "last"):
-        return RuleSelection(rule_named("last")), False
-    return RuleSelection(rule_named(DEFAULT_RULE if choose == "rule" else choose)), True
+        return Selection("map", plan.settings.patience), "map"
+    rule = {"labels": "last", "rule": DEFAULT_RULE}.get(choose, choose)
+    return RuleSelection(rule_named(rule)), rule
 
 
 def _probe(bench: Bench, plan: Plan) -> Probe:
@@ -253,14 +253,13 @@ class _Observer:
 
 
 def _finish(
-    bench: Bench, name: str, plan: Plan, state: TrainingState, rounds: Rounds
+    bench: Bench, name: str, plan: Plan, state: TrainingState, rounds: Rounds, chooser: str
 ) -> StageResult:
     """Put the selected weights into the network and on disk, with the stage's record."""
     bench.network.module.load_state_dict(state.selection.weights)
     number = state.selection.epoch or 0
     plan.finish()
     measured = _measured(bench, name, plan, rounds.epoch_at(number)) if number else state.start
-    selection = state.selection
     result = StageResult(
         epoch=rounds.epoch_at(number),
         epochs=plan.settings.epochs,
@@ -268,7 +267,7 @@ def _finish(
         seconds=round(state.seconds, 2),
         validation=_metrics_of(measured),
         start=_metrics_of(state.start),
-        selected_by=selection.metric if isinstance(selection, Selection) else plan.choose,
+        selected_by=chooser,
         steps=rounds.steps - rounds.steps_after(state.epoch),
     )
     with records.whole_file(bench.folder.weights(name)) as part:

@@ -171,18 +171,27 @@ def floor_record(judged: Judged) -> dict[str, dict[str, float | None]]:
 
 
 def verdict_record(
-    kept: bool, epochs: int, gain: Mapping[str, Any], controls: Mapping[str, Any]
+    kept: bool,
+    epochs: int,
+    gain: Mapping[str, Any],
+    controls: Mapping[str, Any],
+    chooser: str = "map",
 ) -> dict[str, Any]:
     """Say in one sentence whether consistency helped, from Holm-corrected tests.
 
     It helps where F1, mAP or IoU rises clearly, none falls clearly, and the rise is clearly above
-    that of every control that was run.
+    that of every control that was run. `chooser` is the validation metric or the stopping rule that
+    kept the epoch.
     """
     if not kept:
+        why = (
+            "no epoch of fine-tuning was as good on validation as its start"
+            if chooser == "map"
+            else f"the stopping rule {chooser} preferred the start to every epoch of fine-tuning"
+        )
         return {
             "outcome": "not_kept",
-            "sentence": "Not kept: no epoch of fine-tuning was as good on validation as its start, "
-            "so the supervised model stays.",
+            "sentence": f"Not kept: {why}, so the supervised model stays.",
             "reasons": [f"{epochs} epochs were tried; test results are those of the start."],
         }
     changes = {name: gain[name] for name in HEADLINE if gain.get(name) is not None}

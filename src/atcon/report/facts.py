@@ -66,6 +66,12 @@ def chosen_epoch(summary: Record, stage: str) -> str:
     best = dig_number(record, "validation", "map")
     start = dig_number(record, "start", "map")
     begin = f" (start {decimal(start)})" if start is not None else ""
+    chooser = dig(record, "selected_by")
+    if chooser == "last":
+        return f"{epochs:.0f} epochs; the last one kept, as there were no labels to choose by"
+    if chooser not in (None, "map"):
+        kept = "the start" if epoch == 0 else f"epoch {epoch:.0f}"
+        return f"{epochs:.0f} epochs; {kept} kept by the stopping rule {chooser}, without labels"
     if epoch == 0:
         return f"{epochs:.0f} epochs; the start was kept, none was better on validation{begin}"
     reached = f", {decimal(best)}{begin}" if best is not None else ""

@@ -17,6 +17,7 @@ from atcon.experiments.folder import RunFolder
 from atcon.experiments.run import run
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
+from atcon.experiments.stages import DEFAULT_RULE
 from atcon.models.weights import read_weights
 from atcon.records import read_json, read_lines
 from atcon.report import write_report
@@ -185,13 +186,23 @@ def test_without_validation_labels_a_rule_stops_and_nothing_is_calibrated(tmp_pa
     summary = run(config, tmp_path / "run")
     assert summary["counts"]["validation"] == 0
     assert "calibration" not in summary["controls"]
-    assert summary["stages"]["consistency"]["selected_by"] == "rule"
+    assert summary["stages"]["consistency"]["selected_by"] == DEFAULT_RULE
     assert summary["stages"]["supervised"]["epoch"] == 1
     lines = read_lines(tmp_path / "run" / "metrics.jsonl")
     seen = next(line for line in lines if line["stage"] == "consistency")["validation"]
     assert {"drift", "view_agreement", "map_fidelity"} <= set(seen)
     assert "map" not in seen
-    write_report(tmp_path / "run")
+    assert summary["stages"]["supervised"]["selected_by"] == "last"
+    page = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    assert "best validation mAP" not in page
+    assert f"kept by the stopping rule {DEFAULT_RULE}, without labels" in page
+
+
+def test_a_rule_that_keeps_the_start_is_not_said_to_have_looked_at_validation(tmp_path):
+    summary = run(tiny(*SMALL, "consistency.stopping=start"), tmp_path / "run")
+    assert summary["verdict"]["outcome"] == "not_kept"
+    assert "validation" not in summary["verdict"]["sentence"]
+    assert "the stopping rule start" in summary["verdict"]["sentence"]
 
 
 def test_frozen_normalisation_is_bitwise_unchanged_after_training(tmp_path):
