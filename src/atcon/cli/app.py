@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from atcon import __version__
-from atcon.cli import attend, check, compare, configs, demo, evaluate, repeat, report, run, tables
+from atcon.cli import (
+    attend,
+    check,
+    compare,
+    configs,
+    demo,
+    evaluate,
+    experiment,
+    repeat,
+    report,
+    run,
+    tables,
+)
 
 app = typer.Typer(
     name="atcon",
@@ -37,6 +49,7 @@ app.command("run")(run.run)
 app.command("repeat")(repeat.repeat)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
 app.command("check")(check.check)
 app.command("report")(report.report)

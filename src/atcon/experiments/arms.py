@@ -16,7 +16,7 @@ from atcon.experiments.baseline_arms import (
     simclr_pretraining,
 )
 from atcon.experiments.bench import Bench
-from atcon.experiments.config import RunConfig
+from atcon.experiments.config import RunConfig, variant_of
 from atcon.experiments.method_arms import (
     alternated_strategy,
     combined_strategy,
@@ -70,6 +70,9 @@ _STEPS_ON_THE_WAY = {
     "simclr_pretraining": Arm("SimCLR pretraining", simclr_pretraining, None, judged=False),
 }
 
+RESERVED = frozenset({"supervised", "consistency", "uniform", *BASELINES, *_STEPS_ON_THE_WAY})
+"""What no variant may be called."""
+
 
 def arms_of(config: RunConfig) -> dict[str, Arm]:
     """Give the arms of a run in the order of training, each after the one it starts from."""
@@ -80,6 +83,7 @@ def arms_of(config: RunConfig) -> dict[str, Arm]:
     }
     if config.controls.uniform:
         chosen["uniform"] = Arm("uniform mask", uniform, ours.start)
+    chosen |= {name: _variant(config, name) for name in config.variants}
     chosen |= {name: BASELINES[name] for name in config.baselines}
     known = {**_STEPS_ON_THE_WAY, **BASELINES}
     ordered: dict[str, Arm] = {}
@@ -94,3 +98,9 @@ def arms_of(config: RunConfig) -> dict[str, Arm]:
         if name not in ordered:
             add(name, arm)
     return ordered
+
+
+def _variant(config: RunConfig, name: str) -> Arm:
+    """Fine-tune as a variant says; all else, and what is drawn at random, is as for the method."""
+    changed = variant_of(config, name)
+    return Arm(name.replace("_", " "), lambda bench: fine_tuning(replace(bench, config=changed)))

@@ -1,6 +1,6 @@
 """What every stage of a run works on: the network, the images in memory, and their batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +36,7 @@ class Bench:
         train: The labelled images.
         unlabelled: Extra images for consistency; None: it uses the labelled ones alone.
         validation: What chooses epochs and thresholds; None: there are no labels for that.
+        followed: What nothing is chosen by, but measured after every round; None: nothing is.
         multi_label: Whether several classes may hold for one image.
         layer: What Grad-CAM explains.
         progress: Told about every step.
@@ -49,6 +50,7 @@ class Bench:
     train: Decoded
     unlabelled: Decoded | None
     validation: Decoded | None
+    followed: Decoded | None
     multi_label: bool
     layer: str
     progress: Progress
@@ -99,23 +101,32 @@ def squash_logits(logits: Tensor, *, multi_label: bool) -> np.ndarray:
 
 def validator(bench: Bench) -> Callable[[], dict[str, float]]:
     """Measure mAP and F1, in percent, on the validation images; nothing where there are none."""
-    if bench.validation is None:
-        return dict
-    pixels = bench.validation.pixels
-    labels = bench.validation.labels.numpy().astype(bool)
+    return _measurer(bench, bench.validation, {"map": "map", "f1": "f1"})
 
-    def validate() -> dict[str, float]:
+
+def follower(bench: Bench) -> Callable[[], dict[str, float]]:
+    """Measure mAP, as `held_out`, on images that nothing is chosen by; nothing without them."""
+    return _measurer(bench, bench.followed, {"map": "held_out"})
+
+
+def _measurer(
+    bench: Bench, images: Decoded | None, names: Mapping[str, str]
+) -> Callable[[], dict[str, float]]:
+    if images is None:
+        return dict
+    labels = images.labels.numpy().astype(bool)
+
+    def measure() -> dict[str, float]:
         scores = probabilities_of(
-            bench.network, pixels, multi_label=bench.multi_label, fabric=bench.fabric
+            bench.network, images.pixels, multi_label=bench.multi_label, fabric=bench.fabric
         )
         predicted = predict(scores, multi_label=bench.multi_label)
-        count = len(labels)
+        metrics = {"map": mean_average_precision(labels, scores), "f1": f1(labels, predicted)}
         return {
-            "map": 100 * float(point(mean_average_precision(labels, scores), count)),
-            "f1": 100 * float(point(f1(labels, predicted), count)),
+            name: 100 * float(point(metrics[metric], len(labels))) for metric, name in names.items()
         }
 
-    return validate
+    return measure
 
 
 def labelled_batches(

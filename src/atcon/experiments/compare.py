@@ -1,7 +1,6 @@
 """One table over finished runs: differences paired over test images and seeds, with Holm's p."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +8,12 @@ import numpy as np
 
 from atcon import records
 from atcon.errors import InputError, no_such
-from atcon.evaluation import (
-    Gain,
-    hierarchical_bootstrap,
-    holm,
-    on_resamples,
-    paired_over_seeds,
-    point,
-    resample_weights,
-)
-from atcon.experiments.compare_metrics import DEFAULT, METRICS, Measure
+from atcon.evaluation import resample_weights
+from atcon.experiments.compare_metrics import DEFAULT, METRICS
 from atcon.experiments.compare_records import read_folders
 from atcon.experiments.compare_rows import Row, rows_of
 from atcon.experiments.compare_splits import check_comparable, methods_of
-
-CLEAR = 0.05
-"""A difference is marked where its Holm-corrected p is below."""
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """A metric of one row: `[seed]` on the test images, `[seed, resample]` on their resamples."""
-
-    points: np.ndarray
-    values: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Change:
-    """How a row differs from the reference; `t` speaks of the seeds alone and needs two."""
-
-    gain: Gain
-    t: Gain | None
+from atcon.experiments.paired import compared, measured_by
 
 
 def compare(
@@ -118,80 +91,12 @@ def _table(
         for row in rows
     ]
     for name in metrics:
-        measured = [_measured(row, METRICS[name], weights) for row in rows]
-        own = [_change(one, None, level, seed) for one in measured]
-        changes = [
-            None if at == reference else _change(one, measured[reference], level, seed)
-            for at, one in enumerate(measured)
-        ]
-        differences = _differences(changes, METRICS[name])
-        for entry, value, difference in zip(table, own, differences, strict=True):
-            ends = _ends(None if value is None else value.gain, METRICS[name])
-            entry["metrics"][name] = {**ends, "difference": difference}
+        measure = METRICS[name]
+        measured = [measured_by(measure, row.answers, weights) for row in rows]
+        found = compared(measured, reference, measure, level=level, seed=seed)
+        for entry, own in zip(table, found, strict=True):
+            entry["metrics"][name] = own
     return table
-
-
-def _measured(row: Row, measure: Measure, weights: np.ndarray) -> _Measured:
-    metrics = [measure.of(answers) for answers in row.answers]
-    return _Measured(
-        np.array([point(metric, weights.shape[1]) for metric in metrics]),
-        np.stack([on_resamples(metric, weights) for metric in metrics]),
-    )
-
-
-def _change(after: _Measured, before: _Measured | None, level: float, seed: int) -> _Change | None:
-    """What a row gains over another one, or (without one) over nothing: its value."""
-    zero = _Measured(np.zeros_like(after.points), np.zeros_like(after.values))
-    base = zero if before is None else before
-    gain = hierarchical_bootstrap(
-        after.values,
-        base.values,
-        (after.points, base.points),
-        seed=np.random.default_rng([seed, 3]),
-        level=level,
-    )
-    if gain is None:
-        return None
-    several = before is not None and len(after.points) > 1
-    t = paired_over_seeds(after.points - base.points, level=level) if several else None
-    return _Change(gain, t)
-
-
-def _differences(
-    changes: Sequence[_Change | None], measure: Measure
-) -> list[dict[str, Any] | None]:
-    """Correct the p-values of one metric over all its comparisons, and mark what is clear."""
-    known = [change for change in changes if change is not None]
-    gains, over_seeds = ([c.gain for c in known], [c.t for c in known if c.t is not None])
-    corrected = iter(holm([gain.p for gain in gains]))
-    corrected_t = iter(holm([gain.p for gain in over_seeds]))
-    found: list[dict[str, Any] | None] = []
-    for change in changes:
-        if change is None:
-            found.append(None)
-            continue
-        p = float(next(corrected))
-        entry = {**_tested(change.gain, p, measure), "clear": p < CLEAR, "over_seeds": None}
-        if change.t is not None:
-            p_t = float(next(corrected_t))
-            entry["over_seeds"] = _tested(change.t, p_t, measure)
-            entry["clear"] = p < CLEAR and p_t < CLEAR
-        found.append(entry)
-    return found
-
-
-def _tested(gain: Gain, corrected: float, measure: Measure) -> dict[str, Any]:
-    return {**_ends(gain, measure), "p": round(gain.p, 5), "p_holm": round(corrected, 5)}
-
-
-def _ends(gain: Gain | None, measure: Measure) -> dict[str, float | None]:
-    if gain is None:
-        return dict.fromkeys(("value", "low", "high"))
-    return {
-        key: round(measure.scale * value, measure.digits)
-        for key, value in asdict(gain).items()
-        if key != "p"
-    }
 
 
 COLUMNS = (

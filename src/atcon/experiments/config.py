@@ -225,6 +225,7 @@ class EvaluationConfig(_Section):
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     batch_size: Positive = 8
     consistency_images: Positive | None = None
+    followed_images: Annotated[int, Field(ge=0)] = 0
     gallery: Annotated[int, Field(ge=0)] = 48
 
 
@@ -245,8 +246,15 @@ class RunConfig(_Section):
     laso: LaSOConfig = LaSOConfig()
     fixmatch: FixMatchConfig = FixMatchConfig()
     layer_attention: LayerAttentionConfig = LayerAttentionConfig()
+    variants: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], dict[str, Any]] = {}
     controls: ControlsConfig = ControlsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def variant_of(config: RunConfig, name: str) -> RunConfig:
+    """Give the configuration in which the section `consistency` has a variant's changes."""
+    changed = {**config.consistency.model_dump(exclude_unset=True), **config.variants[name]}
+    return config.model_copy(update={"consistency": ConsistencyConfig.model_validate(changed)})
 
 
 def shipped() -> dict[str, str]:
@@ -306,10 +314,34 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> RunConfig:
 def check_config(content: Mapping[str, Any], source: str) -> RunConfig:
     """Turn a mapping into a `RunConfig`, or say for every wrong entry what is wrong."""
     try:
-        return RunConfig.model_validate(content)
+        config = RunConfig.model_validate(content)
     except ValidationError as error:
         lines = [_explain(dict(entry)) for entry in error.errors(include_url=False)]
         raise InputError(f"{source}: " + "\n  ".join(lines)) from None
+    for name in config.variants:
+        _check_variant(config, name, source)
+    return config
+
+
+def _check_variant(config: RunConfig, name: str, source: str) -> None:
+    """Refuse a variant that is no section `consistency`, or has the name of another arm."""
+    if name in import_module("atcon.experiments.arms").RESERVED:
+        raise InputError(f"{source}: variants.{name}: an arm has this name, choose another")
+    for key in ("unlabelled_root", "unlabelled_images"):
+        if key in config.variants[name]:
+            raise InputError(
+                f"{source}: variants.{name}.{key}: all arms of a run have the same images, set "
+                f"consistency.{key}"
+            )
+    try:
+        variant_of(config, name)
+    except ValidationError as error:
+        lines = [
+            _explain({**entry, "loc": ("consistency", *entry["loc"])})
+            for entry in error.errors(include_url=False)
+        ]
+        said = "\n  ".join(lines).replace("consistency.", f"variants.{name}.")
+        raise InputError(f"{source}: {said}") from None
 
 
 def dump_config(config: RunConfig) -> str:

@@ -67,6 +67,13 @@ class Verdicts:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
 
+    def repeat(self, stage: str, other: str) -> None:
+        """Say of another stage what was said of this one: their networks are the same."""
+        self.stages[other] = self.stages[stage]
+        for picture in self.pictures.values():
+            shown = {f"{other}_{name}": picture.get(f"{stage}_{name}") for name in MAPS}
+            picture.update({key: values for key, values in shown.items() if values is not None})
+
 
 @dataclass
 class _Growing:

@@ -12,26 +12,17 @@ from lightning_fabric import Fabric
 import atcon
 from atcon import records
 from atcon.attention import resolve_layer
-from atcon.data import (
-    Decoded,
-    ImageSet,
-    Reader,
-    Split,
-    few_shot_split,
-    left_over,
-    load,
-    unlabelled,
-)
-from atcon.errors import InputError
+from atcon.data import ImageSet, Reader, Split, load
 from atcon.evaluation import fit_thresholds
 from atcon.experiments import summary
-from atcon.experiments.arms import BASELINES, arms_of
+from atcon.experiments.arms import arms_of
 from atcon.experiments.bench import Bench, probabilities_of
-from atcon.experiments.config import RunConfig, data_path, dump_config
+from atcon.experiments.config import RunConfig, dump_config, variant_of
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
 from atcon.experiments.method_arms import consistency_loss
+from atcon.experiments.parts import followed_of, split_of, unlabelled_of
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, placed, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
@@ -41,8 +32,6 @@ from atcon.models import Network
 from atcon.training import check_padding
 from atcon.training.selection import weights_of
 
-POOL = "pool"
-"""As `consistency.unlabelled_root`: what is left of the data set's own training images."""
 SUPERVISED, CONSISTENCY, UNIFORM = "supervised", "consistency", "uniform"
 
 
@@ -62,9 +51,10 @@ def run(
     network = network_of(config, len(image_set.classes))
     fabric = fabric_of(config)
     reader = Reader(image_set, size_of(config, network))
-    split = _split(config, reader)
+    split = split_of(config, reader)
     bench = _bench(config, folder, fabric, reader, network, split, progress)
-    try_maps(config, bench.network, bench.layer, bench.train.pixels[:1], fabric)
+    for one in (config, *(variant_of(config, name) for name in config.variants)):
+        try_maps(one, bench.network, bench.layer, bench.train.pixels[:1], fabric)
     with folder.claimed(config_text, resume=resume):
         record = _run_stages(bench, image_set, split)
         record["seconds"]["total"] = round(time.perf_counter() - began, 2)
@@ -79,52 +69,18 @@ def _run_stages(bench: Bench, image_set: ImageSet, split: Split) -> dict[str, An
     results = {name: run_stage(bench, name, arm.plan, arm.start) for name, arm in arms.items()}
     began = time.perf_counter()
     judged = [name for name, arm in arms.items() if arm.judged]
-    verdicts, thresholds = _judge_stages(bench, image_set, split, judged)
+    same = {
+        name: str(arms[name].start)
+        for name in judged
+        if not results[name].kept and arms[name].start in judged
+    }
+    verdicts, thresholds = _judge_stages(bench, image_set, split, judged, same)
     _write_parts(bench, image_set, split, verdicts)
     shown = {name: results[name] for name in judged}
     record = _summary(bench, image_set, split, shown, verdicts, thresholds)
     seconds = {stage: result.seconds for stage, result in results.items()}
     record["seconds"] = {**seconds, "evaluation": round(time.perf_counter() - began, 2)}
     return record
-
-
-def _split(config: RunConfig, reader: Reader) -> Split:
-    split = few_shot_split(
-        reader.image_set,
-        per_class=config.data.per_class,
-        validation_images=config.data.validation_images,
-        seed=config.seed,
-        test_images=config.data.test_images,
-        problem=reader.problem if config.data.on_bad_image == "skip" else None,
-    )
-    if config.data.judged == "test":
-        return split
-    left = left_over(reader.image_set, split)
-    count = config.data.test_images or len(left)
-    return replace(split, test=left[:count])
-
-
-def _unlabelled(config: RunConfig, reader: Reader, split: Split) -> Decoded | None:
-    """Decode the extra images of consistency steps, if there are any."""
-    settings = config.consistency
-    if settings.unlabelled_root is None:
-        return None
-    if settings.unlabelled_root == POOL:
-        judged = {example.name for example in split.test}
-        left = left_over(reader.image_set, split)
-        examples = tuple(example for example in left if example.name not in judged)
-        source = reader
-    else:
-        root = data_path(settings.unlabelled_root, "consistency.unlabelled_root")
-        source = Reader(unlabelled(root), reader.size)
-        examples = source.image_set.pool
-    wanted = settings.unlabelled_images or len(examples)
-    if wanted > len(examples):
-        raise InputError(
-            f"consistency.unlabelled_images: {wanted} are asked for, but "
-            f"{settings.unlabelled_root} has {len(examples)}"
-        )
-    return load(source, examples[:wanted], config.data.on_bad_image)
 
 
 def _bench(
@@ -139,7 +95,7 @@ def _bench(
     image_set, size, policy = reader.image_set, reader.size, config.data.on_bad_image
     train = load(reader, split.train, policy)
     validation = load(reader, split.validation, policy) if split.validation else None
-    extra = _unlabelled(config, reader, split)
+    extra = unlabelled_of(config, reader, split)
     module = placed(config, network.module, fabric)
     blank = torch.zeros(1, 3, size, size, device=fabric.device)
     if config.model.padding is not None:
@@ -167,6 +123,7 @@ def _bench(
         train=train,
         unlabelled=extra,
         validation=validation,
+        followed=followed_of(config, reader, split),
         multi_label=image_set.multi_label,
         layer=layer,
         progress=progress,
@@ -174,14 +131,18 @@ def _bench(
 
 
 def _judge_stages(
-    bench: Bench, image_set: ImageSet, split: Split, stages: list[str]
+    bench: Bench, image_set: ImageSet, split: Split, stages: list[str], same: dict[str, str]
 ) -> tuple[Verdicts, dict[str, Any]]:
-    """Evaluate every stage on the test images; fit its thresholds on the validation images."""
+    """Evaluate every stage on the test images; fit its thresholds on the validation images.
+
+    A stage that kept its start (`same`) is the network of that one, which is evaluated once.
+    """
     networks = {
         stage: stage_network(
             bench.config, bench.folder, len(image_set.classes), stage, bench.fabric
         )
         for stage in stages
+        if stage not in same
     }
     thresholds = {stage: _thresholds(bench, network) for stage, network in networks.items()}
     verdicts = judge(
@@ -195,6 +156,10 @@ def _judge_stages(
         progress=bench.progress,
         pictured=draw_pictured(split.test, bench.config.evaluation.gallery, bench.config.seed),
     )
+    for stage in (stage for stage in stages if stage in same):  # a start precedes who starts there
+        verdicts.repeat(same[stage], stage)
+        thresholds[stage] = thresholds[same[stage]]
+    verdicts.stages = {stage: verdicts.stages[stage] for stage in stages}
     return verdicts, thresholds
 
 
@@ -266,12 +231,13 @@ def _summary(
         level,
         calibrated=bench.validation is not None,
     )
+    titles = {name: arm.title for name, arm in arms_of(config).items()}
     arms = {
         name: {
-            "title": BASELINES[name].title,
+            "title": titles[name],
             **summary.arm_record(scores[name], after, before, weights, level),
         }
-        for name in config.baselines
+        for name in (*config.variants, *config.baselines)
     }
     ours = results[CONSISTENCY]
     size = size_of(config, bench.network)

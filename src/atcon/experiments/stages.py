@@ -12,7 +12,7 @@ from torch import nn
 from atcon import records
 from atcon.consistency import Method
 from atcon.errors import InputError
-from atcon.experiments.bench import Bench, inputs_of, validator
+from atcon.experiments.bench import Bench, follower, inputs_of, validator
 from atcon.experiments.config import StageConfig, every_of
 from atcon.experiments.folder import RunFolder
 from atcon.models import load_weights, save_weights
@@ -51,7 +51,7 @@ class StageResult:
         kept: Whether a trained epoch was kept.
         seconds: Training and validation.
         validation: Metrics of the kept epoch; empty where there are no validation images.
-        start: Metrics before the first epoch; empty for a stage that begins anew.
+        start: All that was measured before the first epoch; empty for a stage that begins anew.
         selected_by: The validation metric, or the name of the stopping rule.
         steps: Of the optimiser, as far as it went.
     """
@@ -155,8 +155,10 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
     measure = dict if plan.choose == "last" else validator(bench)
     cut = rounds.cut(plan.schedule)
 
+    follow = follower(bench) if plan.signals else dict
+
     def validate() -> dict[str, float]:
-        return {**measure(), **(probe(bench.network.module) if probe else {})}
+        return {**measure(), **follow(), **(probe(bench.network.module) if probe else {})}
 
     def schedule(number: int) -> Iterable[tuple[Step, Batch]]:
         plan.progress((number - 1) / max(rounds.count - 1, 1))
@@ -266,7 +268,7 @@ def _finish(
         kept=number > 0,
         seconds=round(state.seconds, 2),
         validation=_metrics_of(measured),
-        start=_metrics_of(state.start),
+        start=dict(state.start),
         selected_by=chooser,
         steps=rounds.steps - rounds.steps_after(state.epoch),
     )

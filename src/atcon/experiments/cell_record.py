@@ -1,0 +1,116 @@
+"""The small record of a finished run: what tables over many runs need, and nothing else."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from atcon import records
+from atcon.evaluation import on_resamples, point, resample_weights
+from atcon.experiments.compare_metrics import METRICS
+from atcon.experiments.compare_records import Answers, read_answers, read_folders
+from atcon.experiments.folder import RunFolder
+
+RESAMPLED = ("map", "f1", "f1_tuned", "iou")
+"""The metrics whose values on the resamples are recorded."""
+RESAMPLES = 200
+_SEED = 2012
+_PER_UNIT = 10_000
+"""Values on resamples are whole hundredths of a percent."""
+_START = "supervised"
+
+
+def cell_record(folder: RunFolder) -> dict[str, Any]:
+    """Put a finished run together: metrics of every stage, also on resamples that all runs share.
+
+    `lowest_quartile` is the mean consistency of the images whose maps agreed least under the
+    supervised network. Where the signals of the stopping rules were recorded, `rounds` has them.
+    """
+    (run,) = read_folders([folder.root])
+    summary = records.read_json(folder.summary)
+    environment = records.read_json(folder.root / "environment.json")
+    places = tuple(dict.fromkeys(column for one in METRICS.values() for column in one.places))
+    answers = {stage: read_answers(run, stage, places) for stage in run.stages}
+    names = answers[_START].names
+    weights = resample_weights(len(names), RESAMPLES, seed=_SEED)
+    least = _least(answers[_START])
+    stages: dict[str, Any] = {}
+    for stage, own in answers.items():
+        ours = summary["stages"][stage]
+        entry = {key: ours[key] for key in ("epoch", "kept", "selected_by", "seconds", "steps")}
+        entry["validation"] = ours["validation"]
+        twin = next((other for other in stages if own.equals(answers[other])), None)
+        entry |= {"same_as": twin} if twin else _measures(own, weights, least)
+        stages[stage] = entry
+    return {
+        "seed": run.seed,
+        "per_class": run.per_class,
+        "judged": summary["judged"],
+        "counts": summary["counts"],
+        "test_images": hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest(),
+        "titles": {name: arm["title"] for name, arm in summary["arms"].items()},
+        "seconds": summary["seconds"],
+        "environment": environment,
+        "stages": stages,
+        **_rounds(folder, summary),
+    }
+
+
+def _measures(answers: Answers, weights: np.ndarray, least: np.ndarray) -> dict[str, Any]:
+    """Metrics on the test images, and on the resamples as text: a list would take a line each."""
+    metrics = {name: measure.of(answers) for name, measure in METRICS.items()}
+    agreement = answers.places["correlation"][least]
+    return {
+        "test": {
+            name: _number(float(point(metric, weights.shape[1])), METRICS[name].scale)
+            for name, metric in metrics.items()
+        },
+        "lowest_quartile": _number(float(np.nanmean(agreement)) if len(agreement) else np.nan, 1.0),
+        "resampled": {
+            name: " ".join(map(_whole, on_resamples(metrics[name], weights))) for name in RESAMPLED
+        },
+    }
+
+
+def _least(start: Answers) -> np.ndarray:
+    """Which images are in the lowest quartile of consistency at the start, of those measured."""
+    values = start.places["correlation"]
+    known = np.flatnonzero(~np.isnan(values))
+    return known[np.argsort(values[known], kind="stable")[: len(known) // 4]]
+
+
+def _number(value: float, scale: float) -> float | None:
+    return None if np.isnan(value) else round(scale * float(value), 5)
+
+
+def _whole(value: float) -> str:
+    return "-" if np.isnan(value) else str(round(_PER_UNIT * float(value)))
+
+
+def values_on_resamples(text: str) -> np.ndarray:
+    """Read what `resampled` holds; NaN where the metric was not defined."""
+    return np.array([np.nan if one == "-" else int(one) / _PER_UNIT for one in text.split()])
+
+
+def _rounds(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured in every round of the fine-tuning, the start first, if it was followed."""
+    start = summary["stages"]["consistency"]["start"]
+    if "held_out" not in start:
+        return {}
+    lines = [line for line in records.read_lines(folder.metrics) if line["stage"] == "consistency"]
+    seen = [start, *(line["validation"] for line in lines)]
+    return {
+        "rounds": [
+            {
+                "signals": {
+                    key: round(value, 9)
+                    for key, value in one.items()
+                    if key not in ("map", "f1", "held_out")
+                },
+                "validation": one["map"],
+                "held_out": one["held_out"],
+            }
+            for one in seen
+        ]
+    }

@@ -1,0 +1,234 @@
+"""An experiment: one run for every training-set size and seed, in cells that survive a stop."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from atcon import records
+from atcon.errors import AtconError, InputError, no_such
+from atcon.experiments.cell_record import cell_record
+from atcon.experiments.config import RunConfig, dump_config, load_config
+from atcon.experiments.folder import RunFolder
+from atcon.experiments.progress import Progress
+from atcon.experiments.run import run
+
+Table = Literal["gains", "seconds", "rules", "lowest_quartile"]
+
+
+class Experiment(BaseModel):
+    """A named grid of runs.
+
+    Attributes:
+        name: Also that of the folder of its records.
+        title: One line for tables.
+        config: The shipped run that every cell is.
+        set: What is changed in it, by dotted key.
+        per_class: The training-set sizes N.
+        seeds: Of splits and training.
+        against: The stages that all others are compared with, in one table each.
+        metrics: What is compared.
+        tables: What `tables_of` shows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    title: str
+    config: str
+    set: dict[str, Any] = {}
+    per_class: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    against: tuple[str, ...] = ("supervised",)
+    metrics: tuple[str, ...] = ("map", "f1", "iou")
+    tables: tuple[Table, ...] = ("gains", "seconds")
+
+    @property
+    def cells(self) -> list["Cell"]:
+        """All cells; every size of a seed before the next seed."""
+        return [Cell(count, seed) for seed in self.seeds for count in self.per_class]
+
+    def run_config(self, cell: "Cell", overrides: Iterable[str] = ()) -> RunConfig:
+        """Give the configuration of a cell's run.
+
+        Raises:
+            InputError: A key or a value is wrong.
+        """
+        own = [f"{key}={json.dumps(value)}" for key, value in self.set.items()]
+        axes = [f"data.per_class={cell.per_class}", f"seed={cell.seed}"]
+        return load_config(self.config, [*own, *overrides, *axes])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training-set size and seed."""
+
+    per_class: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its record."""
+        return f"n{self.per_class}-seed-{self.seed}"
+
+
+def experiments() -> dict[str, Experiment]:
+    """Give every shipped experiment by its name."""
+    folder = files("atcon.experiments") / "grids"
+    entries = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")),
+        key=lambda entry: entry.name,
+    )
+    found = [_read(entry.read_text(encoding="utf-8"), entry.name) for entry in entries]
+    return {one.name: one for one in found}
+
+
+def experiment_of(source: str) -> Experiment:
+    """Give a shipped experiment, or the one of a YAML file.
+
+    Raises:
+        InputError: There is none of that name (the nearest is given), or the file is wrong.
+    """
+    path = Path(source)
+    if path.suffix not in {".yaml", ".yml"}:
+        known = experiments()
+        if source not in known:
+            raise no_such("experiment", source, known)
+        return known[source]
+    try:
+        return _read(path.read_text(encoding="utf-8"), source)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: cannot read this experiment ({error})") from error
+
+
+def _read(text: str, source: str) -> Experiment:
+    try:
+        content = yaml.safe_load(text)
+        if isinstance(content, dict):
+            content.pop("notes", None)  # a place for YAML anchors
+        return Experiment.model_validate(content)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source}: not valid YAML ({error})") from error
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}"
+            for entry in error.errors(include_url=False)
+        ]
+        raise InputError(f"{source}: " + "\n  ".join(lines)) from None
+
+
+def part_of(cells: Sequence[Cell], part: str | None) -> list[Cell]:
+    """Give every K-th cell, for `I/K`: what one of K processes or machines computes.
+
+    Raises:
+        InputError: It is not written so.
+    """
+    if part is None:
+        return list(cells)
+    index, _, count = part.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise InputError(f"--part {part}: write it as 1/2, the first of two")
+    return list(cells[int(index) - 1 :: int(count)])
+
+
+def run_cells(
+    experiment: Experiment,
+    cells: Iterable[Cell],
+    *,
+    out: Path,
+    results: Path,
+    overrides: Sequence[str] = (),
+    keep_weights: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Compute the cells that have no record yet; one that was cut short is continued.
+
+    A cell is a run in `out/NAME/CELL`; its record, `results/NAME/CELL.json`, is small and marks it
+    as done, so that the records alone let another machine go on. The weights are removed after it
+    unless they are asked for. A cell that fails is passed over.
+
+    Returns:
+        What failed, by cell, with the reason.
+
+    Raises:
+        InputError: The configuration is wrong, or a record is of another one.
+    """
+    progress, failed = progress or Progress(), {}
+    configs = {cell: experiment.run_config(cell, overrides) for cell in cells}
+    for cell, config in configs.items():
+        record = record_path(results, experiment, cell)
+        if record.exists():
+            check_record(record, config)
+            progress.note(f"{cell.name}: finished already")
+            continue
+        progress.note(f"{experiment.name}, {cell.name}")
+        folder = RunFolder(out / experiment.name / cell.name)
+        try:
+            content = _run_cell(config, folder, progress)
+        except AtconError as error:
+            failed[cell.name] = str(error)
+            progress.note(f"{cell.name} failed: {error}")
+            continue
+        head = {"experiment": experiment.name, "cell": cell.name}
+        records.write_json(record, {**head, "configuration": fingerprint(config), **content})
+        if not keep_weights:
+            shutil.rmtree(folder.root / "checkpoints", ignore_errors=True)
+    return failed
+
+
+def _run_cell(config: RunConfig, folder: RunFolder, progress: Progress) -> dict[str, Any]:
+    """Run or finish a cell, unless it is done, and give its record."""
+    if folder.summary.exists():
+        folder.check_configuration(dump_config(config))
+    else:
+        run(config, folder.root, resume=folder.config.exists(), progress=progress)
+    return cell_record(folder)
+
+
+def record_path(results: Path, experiment: Experiment, cell: Cell) -> Path:
+    """Where the record of a cell lies."""
+    return results / experiment.name / f"{cell.name}.json"
+
+
+def finished(
+    results: Path, experiment: Experiment, overrides: Sequence[str] = ()
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Give the cells that have a record, with it.
+
+    Raises:
+        InputError: A record is damaged, or of another configuration.
+    """
+    for cell in experiment.cells:
+        path = record_path(results, experiment, cell)
+        if path.exists():
+            yield cell, check_record(path, experiment.run_config(cell, overrides))
+
+
+def check_record(path: Path, config: RunConfig) -> dict[str, Any]:
+    """Read a record and see whether it is of this configuration.
+
+    Raises:
+        InputError: It is not.
+    """
+    record = records.read_json(path)
+    if record.get("configuration") != fingerprint(config):
+        raise InputError(
+            f"{path} was made with another configuration: remove it to compute the cell anew, or "
+            "give the --set values that it was made with"
+        )
+    return record
+
+
+def fingerprint(config: RunConfig) -> str:
+    """SHA-256 of what differs from the defaults, but the name and the device.
+
+    A key that a later version adds changes no fingerprint.
+    """
+    content = config.model_dump(mode="json", exclude={"device", "name"}, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

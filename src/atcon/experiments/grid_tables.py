@@ -1,0 +1,232 @@
+"""The tables of an experiment, from the records of its finished cells alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from atcon.errors import InputError, no_such
+from atcon.evaluation import paired_over_seeds
+from atcon.experiments.cell_record import values_on_resamples
+from atcon.experiments.compare_metrics import METRICS
+from atcon.experiments.grid import Cell, Experiment
+from atcon.experiments.paired import Measured, compared
+from atcon.experiments.regret import Cell as Followed
+from atcon.experiments.regret import regret_table, regrets
+
+Record = Mapping[str, Any]
+Records = Mapping[Cell, Record]
+LEVEL = 0.95
+DRAWS = 2000
+_TITLES = {"supervised": "supervised", "consistency": "ours", "uniform": "uniform mask"}
+
+
+def tables_of(experiment: Experiment, records: Records, against: str | None = None) -> str:
+    """Draw the tables of an experiment as Markdown.
+
+    Args:
+        experiment: Which tables there are.
+        records: Of its finished cells.
+        against: The stage that all others are compared with; by default those of the experiment.
+
+    Raises:
+        InputError: There is no record, or no such stage.
+    """
+    if not records:
+        raise InputError(
+            f"{experiment.name} has no finished cell: atcon experiment run {experiment.name}"
+        )
+    references = experiment.against if against is None else (against,)
+    drawn = [_state(experiment, records)]
+    for table in experiment.tables:
+        if table == "gains":
+            drawn += [
+                gains_table(records, metric, reference)
+                for reference in references
+                for metric in experiment.metrics
+            ]
+        else:
+            drawn.append(_OTHERS[table](records))
+    return "\n\n".join(one.strip() for one in drawn) + "\n"
+
+
+def gains_table(records: Records, metric: str, against: str) -> str:
+    """One metric: a stage per row, a training-set size per column.
+
+    The row compared with has its value, the others their difference from it, paired over seeds and
+    test images: the bootstrap's interval, the larger p of the bootstrap and of Student's t over
+    seeds, and a star where both, Holm-corrected over the rows of the column, are below 0.05.
+    """
+    stages = _stages(records)
+    if against not in stages:
+        raise no_such("stage", against, stages)
+    measure = METRICS[metric]
+    columns = {}
+    for count in _sizes(records):
+        rows = [_measured(_of_size(records, count), stage, metric) for stage in stages]
+        found = compared(rows, stages.index(against), measure, level=LEVEL, seed=0, draws=DRAWS)
+        columns[count] = [_cell(one) for one in found]
+    title = f"{measure.title}: difference from {_TITLES.get(against, against)}"
+    names = _titles(records)
+    body = [
+        [names[stage], *(columns[count][row] for count in columns)]
+        for row, stage in enumerate(stages)
+    ]
+    return _table([title, *(f"N = {count}" for count in columns)], body)
+
+
+def seconds_table(records: Records) -> str:
+    """Seconds of training by stage, without those of its start, and the epochs that were kept."""
+    sizes, names = _sizes(records), _titles(records)
+    rows = []
+    for stage in _stages(records):
+        row = [names[stage]]
+        for count in sizes:
+            own = [record["stages"][stage] for record in _of_size(records, count).values()]
+            spent = float(np.mean([one["seconds"] for one in own]))
+            kept = ", ".join(f"{one['epoch']:g}" for one in own)
+            row.append(f"{spent:.0f} s; {kept}")
+        rows.append(row)
+    return _table(["seconds of training; epoch kept", *(f"N = {count}" for count in sizes)], rows)
+
+
+def rules_table(records: Records) -> str:
+    """What every stopping rule would have kept, and what that costs."""
+    cells = [
+        Followed.of({"seed": cell.seed, "images": cell.per_class, "epochs": _rounds(cell, record)})
+        for cell, record in records.items()
+    ]
+    return regret_table(regrets(cells))
+
+
+def quartile_table(records: Records) -> str:
+    """Consistency of all images, and of the quarter that agreed least at the start."""
+    rows, names = [], _titles(records)
+    for stage in _stages(records):
+        agreement = _points(records, stage, "consistency")
+        lowest = _points(records, stage, "lowest_quartile")
+        start = _points(records, "supervised", "lowest_quartile")
+        plain = _points(records, "consistency", "lowest_quartile")
+        rows.append(
+            [
+                names[stage],
+                f"{agreement.mean():.3f}",
+                f"{lowest.mean():.3f}",
+                _over_seeds(lowest - start, 3) if stage != "supervised" else "–",
+                _over_seeds(lowest - plain, 3) if stage != "consistency" else "–",
+            ]
+        )
+    heads = [
+        "consistency, same measure for all", "mean", "lowest quartile", "minus supervised",
+        "minus ours",
+    ]  # fmt: skip
+    return _table(heads, rows)
+
+
+def _rounds(cell: Cell, record: Record) -> list[dict[str, Any]]:
+    if "rounds" not in record:
+        raise InputError(
+            f"{cell.name}: no rounds were followed; set consistency.signals and "
+            "evaluation.followed_images"
+        )
+    return list(record["rounds"])
+
+
+_OTHERS: dict[str, Callable[[Records], str]] = {
+    "seconds": seconds_table,
+    "rules": rules_table,
+    "lowest_quartile": quartile_table,
+}
+
+
+def _state(experiment: Experiment, records: Records) -> str:
+    """Say what the tables rest on."""
+    lines = [
+        f"N = {count}: {len(own)} of {len(experiment.seeds)} seeds "
+        f"({', '.join(str(cell.seed) for cell in own)})"
+        for count in experiment.per_class
+        if (own := _of_size(records, count))
+    ]
+    images = {record["counts"]["test"] for record in records.values()}
+    judged = next(iter(records.values()))["judged"]
+    count = " or ".join(map(str, sorted(images)))
+    return f"{'; '.join(lines)}. Judged on {count} {judged} images."
+
+
+def _of_size(records: Records, count: int) -> dict[Cell, Record]:
+    return {cell: record for cell, record in records.items() if cell.per_class == count}
+
+
+def _sizes(records: Records) -> list[int]:
+    return sorted({cell.per_class for cell in records})
+
+
+def _stages(records: Records) -> list[str]:
+    """The stages of all cells, the start first.
+
+    Raises:
+        InputError: Not all cells have the same.
+    """
+    first, *others = records.values()
+    stages = list(first["stages"])
+    for other in others:
+        if list(other["stages"]) != stages:
+            raise InputError(f"{other['cell']} has other stages than {first['cell']}")
+    return stages
+
+
+def _titles(records: Records) -> dict[str, str]:
+    first = next(iter(records.values()))
+    return {stage: _TITLES.get(stage) or first["titles"][stage] for stage in first["stages"]}
+
+
+def _entry(record: Record, stage: str) -> Record:
+    """The measurements of a stage, or of the one that gave the same answers."""
+    entry: Record = record["stages"][stage]
+    return record["stages"][entry["same_as"]] if "same_as" in entry else entry
+
+
+def _measured(records: Records, stage: str, metric: str) -> Measured:
+    entries = [_entry(record, stage) for record in records.values()]
+    return Measured(
+        np.array([_unscaled(entry["test"][metric], metric) for entry in entries]),
+        np.stack([values_on_resamples(entry["resampled"][metric]) for entry in entries]),
+    )
+
+
+def _unscaled(value: float | None, metric: str) -> float:
+    return np.nan if value is None else value / METRICS[metric].scale
+
+
+def _points(records: Records, stage: str, key: str) -> np.ndarray:
+    entries = [_entry(record, stage) for record in records.values()]
+    return np.array([entry[key] if key in entry else entry["test"][key] for entry in entries])
+
+
+def _cell(one: Mapping[str, Any]) -> str:
+    difference = one["difference"]
+    if difference is None:
+        return "–" if one["value"] is None else f"{one['value']:.1f}"
+    over_seeds = difference["over_seeds"]
+    p = max(difference["p"], over_seeds["p"] if over_seeds else 0.0)
+    star = "*" if difference["clear"] else ""
+    low, high = _signed(difference["low"], 1), _signed(difference["high"], 1)
+    return f"{_signed(difference['value'], 1)}{star} ({low} to {high}), p {p:.3f}"
+
+
+def _over_seeds(values: np.ndarray, digits: int) -> str:
+    """Mean over cells with Student's t interval; two or more are needed for it."""
+    if len(values) < 2:
+        return _signed(float(values.mean()), digits)
+    gain = paired_over_seeds(values)
+    low, high = _signed(gain.low, digits), _signed(gain.high, digits)
+    return f"{_signed(gain.value, digits)} ({low} to {high}), p {gain.p:.3f}"
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [list(heads), ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

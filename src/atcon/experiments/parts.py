@@ -1,0 +1,66 @@
+"""Which images a run trains on, chooses by, watches and judges; no image is in two parts."""
+
+from dataclasses import replace
+
+from atcon.data import Decoded, Reader, Split, few_shot_split, left_over, load, unlabelled
+from atcon.errors import InputError
+from atcon.experiments.config import RunConfig, data_path
+from atcon.types import Example
+
+POOL = "pool"
+"""As `consistency.unlabelled_root`: what is left of the data set's own training images."""
+
+
+def split_of(config: RunConfig, reader: Reader) -> Split:
+    """Draw the parts; what is judged is the test part, or what is left of the training images."""
+    split = few_shot_split(
+        reader.image_set,
+        per_class=config.data.per_class,
+        validation_images=config.data.validation_images,
+        seed=config.seed,
+        test_images=config.data.test_images,
+        problem=reader.problem if config.data.on_bad_image == "skip" else None,
+    )
+    if config.data.judged == "test":
+        return split
+    left = left_over(reader.image_set, split)
+    count = config.data.test_images or len(left)
+    return replace(split, test=left[:count])
+
+
+def unlabelled_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | None:
+    """Decode the extra images of consistency steps, if there are any."""
+    settings = config.consistency
+    if settings.unlabelled_root is None:
+        return None
+    if settings.unlabelled_root == POOL:
+        examples, source = _spare(reader, split)[config.evaluation.followed_images :], reader
+    else:
+        root = data_path(settings.unlabelled_root, "consistency.unlabelled_root")
+        source = Reader(unlabelled(root), reader.size)
+        examples = source.image_set.pool
+    wanted = settings.unlabelled_images or len(examples)
+    if wanted > len(examples):
+        raise InputError(
+            f"consistency.unlabelled_images: {wanted} are asked for, but "
+            f"{settings.unlabelled_root} has {len(examples)}"
+        )
+    return load(source, examples[:wanted], config.data.on_bad_image)
+
+
+def followed_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | None:
+    """Decode the images that are measured after every round and choose nothing."""
+    count, spare = config.evaluation.followed_images, _spare(reader, split)
+    if count > len(spare):
+        raise InputError(
+            f"evaluation.followed_images: {count} are asked for, but the training images that are "
+            f"left are {len(spare)}"
+        )
+    return load(reader, spare[:count], config.data.on_bad_image) if count else None
+
+
+def _spare(reader: Reader, split: Split) -> tuple[Example, ...]:
+    """Give the training images that are neither trained on nor chosen by nor judged."""
+    judged = {example.name for example in split.test}
+    left = left_over(reader.image_set, split)
+    return tuple(example for example in left if example.name not in judged)
