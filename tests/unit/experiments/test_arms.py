@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from pipeline import atcon, content_of, folder_config, make_folder, sets, tiny, without_seconds
@@ -9,11 +10,13 @@ from sklearn.metrics import average_precision_score
 
 from atcon.data import Reader, Split, load
 from atcon.errors import InputError
+from atcon.experiments import run as pipeline_run
 from atcon.experiments import stages
 from atcon.experiments.arms import BASELINES, arms_of
 from atcon.experiments.bench import inputs_of, probabilities_of
 from atcon.experiments.config import every_of, load_config
 from atcon.experiments.folder import RunFolder
+from atcon.experiments.judge import judge
 from atcon.experiments.run import run
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
@@ -203,6 +206,31 @@ def test_a_rule_that_keeps_the_start_is_not_said_to_have_looked_at_validation(tm
     assert summary["verdict"]["outcome"] == "not_kept"
     assert "validation" not in summary["verdict"]["sentence"]
     assert "the stopping rule start" in summary["verdict"]["sentence"]
+
+
+def test_a_kept_start_is_judged_once_and_recorded_as_its_start(tmp_path, monkeypatch):
+    asked = []
+
+    def heard(config, image_set, examples, networks, **more):
+        asked.append(list(networks))
+        return judge(config, image_set, examples, networks, **more)
+
+    monkeypatch.setattr(pipeline_run, "judge", heard)
+    summary = run(tiny(*SMALL, "consistency.stopping=start"), tmp_path / "run")
+    assert asked == [["supervised"]]
+    assert list(summary["stages"]) == ["supervised", "consistency", "uniform"]
+    for table in ("predictions", "localisation"):
+        texts = {path.name: path.read_bytes() for path in (tmp_path / "run" / table).iterdir()}
+        assert len(texts) == 3
+        assert len(set(texts.values())) == 1
+    (path,) = (tmp_path / "run" / "gallery").glob("*.npz")
+    with np.load(path) as pictures:
+        for name in ("grad_cam", "guided_backprop", "mask"):
+            before, after = (pictures[f"{stage}_{name}"] for stage in ("supervised", "consistency"))
+            assert np.array_equal(before, after)
+    start, ours = (summary["stages"][stage] for stage in ("supervised", "consistency"))
+    assert ours["thresholds"] == start["thresholds"]
+    assert ours["test"] == start["test"]
 
 
 def test_frozen_normalisation_is_bitwise_unchanged_after_training(tmp_path):
