@@ -51,8 +51,8 @@ class Experiment(BaseModel):
 
     @property
     def cells(self) -> list["Cell"]:
-        """All cells; every size of a seed before the next seed."""
-        return [Cell(count, seed) for seed in self.seeds for count in self.per_class]
+        """All cells; every seed of a size before the next size."""
+        return [Cell(count, seed) for count in self.per_class for seed in self.seeds]
 
     def run_config(self, cell: "Cell", overrides: Iterable[str] = ()) -> RunConfig:
         """Give the configuration of a cell's run.

@@ -97,6 +97,14 @@ class Plan:
     progress: Callable[[float], None] = lambda _share: None
     finish: Callable[[], None] = lambda: None
 
+    @property
+    def measured_on_the_way(self) -> bool:
+        """Whether it is validated after every round, and not only at its end.
+
+        A stage that keeps its last round anyway has a head that means nothing until then.
+        """
+        return self.keep_start or self.choose != "last"
+
 
 def run_stage(
     bench: Bench, name: str, plan: Callable[[Bench], Plan], start: str | None
@@ -151,8 +159,7 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
     elif probe is not None:
         with state.judged():
             probe.resume(bench.network.module)
-    # the head of a stage that keeps its last epoch is new, or put in its place by `finish`
-    measure = dict if plan.choose == "last" else validator(bench)
+    measure = validator(bench) if plan.measured_on_the_way else dict
     cut = rounds.cut(plan.schedule)
 
     follow = follower(bench) if plan.signals else dict
@@ -317,7 +324,7 @@ def _forget_lines(folder: RunFolder, stage: str, epoch: float) -> None:
 
 def _measured(bench: Bench, stage: str, plan: Plan, epoch: float) -> dict[str, float]:
     """Give the validation of the epoch kept; where none was measured on the way, measure now."""
-    if plan.choose == "last":
+    if not plan.measured_on_the_way:
         return validator(bench)()
     folder = bench.folder
     for line in records.read_lines(folder.metrics):

@@ -208,6 +208,18 @@ def test_a_rule_that_keeps_the_start_is_not_said_to_have_looked_at_validation(tm
     assert "the stopping rule start" in summary["verdict"]["sentence"]
 
 
+def test_the_last_epoch_is_kept_though_every_epoch_was_validated(tmp_path):
+    settings = (*SMALL, "consistency.stopping=last", "consistency.epochs=2", "simclr.epochs=1")
+    run(tiny(*settings, "baselines=[simclr]", "controls.uniform=false"), tmp_path / "run")
+    seen = {}
+    for line in read_lines(tmp_path / "run" / "metrics.jsonl"):
+        seen.setdefault(line["stage"], []).append(set(line["validation"]))
+    assert seen["consistency"] == [{"map", "f1"}] * 2
+    assert seen["simclr_pretraining"] == [set()]
+    record = read_json(tmp_path / "run" / "checkpoints" / "consistency.json")
+    assert (record["epoch"], record["selected_by"]) == (2, "last")
+
+
 def test_a_kept_start_is_judged_once_and_recorded_as_its_start(tmp_path, monkeypatch):
     asked = []
 
