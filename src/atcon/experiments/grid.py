@@ -20,7 +20,7 @@ from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
 
-Table = Literal["gains", "seconds", "rules", "lowest_quartile"]
+Table = Literal["gains", "calibration", "seconds", "rules", "lowest_quartile"]
 
 
 class Experiment(BaseModel):

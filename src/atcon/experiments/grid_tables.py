@@ -75,6 +75,25 @@ def gains_table(records: Records, metric: str, against: str) -> str:
     return _table([title, *(f"N = {count}" for count in columns)], body)
 
 
+def calibration_table(records: Records) -> str:
+    """F1 of every stage at the threshold 0.5 against what calibration alone gives.
+
+    Calibration alone is the supervised network with the thresholds of the validation images: no
+    training at all. The rows are as in `gains_table`.
+    """
+    stages, names, columns = _stages(records), _titles(records), {}
+    for count in _sizes(records):
+        own = _of_size(records, count)
+        rows = [_measured(own, "supervised", "f1_tuned")]
+        rows += [_measured(own, stage, "f1") for stage in stages]
+        found = compared(rows, 0, METRICS["f1"], level=LEVEL, seed=0, draws=DRAWS)
+        columns[count] = [_cell(one) for one in found]
+    titles = ["calibration alone", *(names[stage] for stage in stages)]
+    body = [[title, *(columns[count][at] for count in columns)] for at, title in enumerate(titles)]
+    heads = ["F1: difference from calibration alone", *(f"N = {count}" for count in columns)]
+    return _table(heads, body)
+
+
 def seconds_table(records: Records) -> str:
     """Seconds of training by stage, without those of its start, and the epochs that were kept."""
     sizes, names = _sizes(records), _titles(records)
@@ -133,6 +152,7 @@ def _rounds(cell: Cell, record: Record) -> list[dict[str, Any]]:
 
 
 _OTHERS: dict[str, Callable[[Records], str]] = {
+    "calibration": calibration_table,
     "seconds": seconds_table,
     "rules": rules_table,
     "lowest_quartile": quartile_table,

@@ -22,7 +22,13 @@ from atcon.experiments.grid import (
     part_of,
     run_cells,
 )
-from atcon.experiments.grid_tables import gains_table, quartile_table, seconds_table, tables_of
+from atcon.experiments.grid_tables import (
+    calibration_table,
+    gains_table,
+    quartile_table,
+    seconds_table,
+    tables_of,
+)
 from atcon.experiments.parts import followed_of, split_of
 from atcon.experiments.regret import Cell as Followed
 from atcon.experiments.regret import regret_table, regrets
@@ -48,7 +54,7 @@ per_class: [1, 2]
 seeds: [3, 4]
 against: [supervised, uniform]
 metrics: [map]
-tables: [gains, seconds, lowest_quartile, rules]
+tables: [gains, calibration, seconds, lowest_quartile, rules]
 """
 
 
@@ -253,6 +259,21 @@ def test_gains_are_means_of_paired_differences_over_the_seeds(done, source):
     assert f"| {mean:.1f} |" in start
 
 
+def test_calibration_alone_is_the_start_with_the_thresholds_of_validation(done, source):
+    records = _records(done, source)
+    shown = {
+        row[1]: row[2:4]
+        for row in (line.split("|") for line in calibration_table(records).splitlines())
+    }
+    for at, count in enumerate((1, 2)):
+        own = [record["stages"] for cell, record in records.items() if cell.per_class == count]
+        base = np.mean([stages["supervised"]["test"]["f1_tuned"] for stages in own])
+        plain = np.mean([stages["supervised"]["test"]["f1"] for stages in own])
+        assert float(shown[" calibration alone "][at]) == pytest.approx(base, abs=0.051)
+        said = shown[" supervised "][at].split()[0].replace("−", "-").rstrip("*")
+        assert float(said) == pytest.approx(plain - base, abs=0.051)
+
+
 def test_tables_are_drawn_from_the_records_alone(done, source):
     records = _records(done, source)
     one = experiment_of(str(source))
@@ -260,6 +281,7 @@ def test_tables_are_drawn_from_the_records_alone(done, source):
     for table in (
         gains_table(records, "map", "supervised"),
         gains_table(records, "map", "uniform"),
+        calibration_table(records),
         seconds_table(records),
         quartile_table(records),
     ):
