@@ -14,7 +14,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from atcon.cli import main
-from atcon.experiments.config import RunConfig, load_config
+from atcon.experiments.config import load_config
+from atcon.experiments.sections import RunConfig
 from atcon.records import write_text
 
 TINY = (

@@ -16,13 +16,14 @@ from atcon.experiments.baseline_arms import (
     simclr_pretraining,
 )
 from atcon.experiments.bench import Bench
-from atcon.experiments.config import RunConfig, variant_of
+from atcon.experiments.config import variant_of
 from atcon.experiments.method_arms import (
     alternated_strategy,
     combined_strategy,
     fine_tuning,
     uniform,
 )
+from atcon.experiments.sections import RunConfig
 from atcon.experiments.stages import Plan
 from atcon.experiments.supervised_arms import (
     continued,

@@ -14,9 +14,9 @@ from atcon.baselines import ViewBatch
 from atcon.data import AUGMENTATIONS, Decoded
 from atcon.data.augment import Augmentation
 from atcon.evaluation import f1, mean_average_precision, point, predict
-from atcon.experiments.config import RunConfig, StageConfig
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
+from atcon.experiments.sections import RunConfig, StageConfig
 from atcon.models import Network
 from atcon.training import Batch, Batches, generator_of, seed_of
 

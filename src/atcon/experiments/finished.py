@@ -12,10 +12,11 @@ from atcon import records
 from atcon.data import ImageSet, Split, draw_test
 from atcon.errors import InputError
 from atcon.experiments import summary
-from atcon.experiments.config import RunConfig, load_config
+from atcon.experiments.config import load_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.judge import Verdicts, judge
 from atcon.experiments.progress import Progress
+from atcon.experiments.sections import RunConfig
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of
 from atcon.experiments.tables import write_stage_tables

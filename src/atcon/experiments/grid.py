@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from atcon import records
 from atcon.errors import AtconError, InputError, no_such
 from atcon.experiments.cell_record import cell_record
-from atcon.experiments.config import RunConfig, dump_config, load_config
+from atcon.experiments.config import dump_config, load_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
+from atcon.experiments.sections import RunConfig
 
 Table = Literal["gains", "calibration", "seconds", "rules", "lowest_quartile"]
 

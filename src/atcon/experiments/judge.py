@@ -21,9 +21,9 @@ from atcon.data import Decoded, ImageSet, Reader, stream
 from atcon.errors import InputError
 from atcon.evaluation import Localisation, floors, localise
 from atcon.experiments.bench import inputs_of, squash_logits
-from atcon.experiments.config import RunConfig
 from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.progress import Progress
+from atcon.experiments.sections import RunConfig
 from atcon.models import Network
 from atcon.types import Example
 

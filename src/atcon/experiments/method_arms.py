@@ -17,7 +17,7 @@ from atcon.experiments.bench import (
     unlabelled_batches,
     unlabelled_count,
 )
-from atcon.experiments.config import RunConfig, StageConfig
+from atcon.experiments.sections import RunConfig, StageConfig
 from atcon.experiments.stages import Plan
 from atcon.experiments.supervised_arms import supervised_step_of
 from atcon.training import (

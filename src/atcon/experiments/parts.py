@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from atcon.data import Decoded, Reader, Split, few_shot_split, left_over, load, unlabelled
 from atcon.errors import InputError
-from atcon.experiments.config import RunConfig, data_path
+from atcon.experiments.config import data_path
+from atcon.experiments.sections import RunConfig
 from atcon.types import Example
 
 POOL = "pool"

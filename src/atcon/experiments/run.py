@@ -17,13 +17,14 @@ from atcon.evaluation import fit_thresholds
 from atcon.experiments import summary
 from atcon.experiments.arms import arms_of
 from atcon.experiments.bench import Bench, probabilities_of
-from atcon.experiments.config import RunConfig, dump_config, variant_of
+from atcon.experiments.config import dump_config, variant_of
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
 from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.parts import followed_of, split_of, unlabelled_of
 from atcon.experiments.progress import Progress
+from atcon.experiments.sections import RunConfig
 from atcon.experiments.setup import fabric_of, placed, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
 from atcon.experiments.stages import StageResult, run_stage

@@ -7,8 +7,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from atcon.errors import InputError
-from atcon.experiments.config import RunConfig
 from atcon.experiments.folder import RunFolder
+from atcon.experiments.sections import RunConfig
 from atcon.models import Network, build
 from atcon.training import set_padding
 

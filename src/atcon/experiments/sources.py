@@ -5,7 +5,8 @@ from pathlib import Path
 
 from atcon.data import ImageSet, digits, folder, voc
 from atcon.errors import InputError
-from atcon.experiments.config import DataConfig, RunConfig, data_path
+from atcon.experiments.config import data_path
+from atcon.experiments.sections import DataConfig, RunConfig
 from atcon.models import Network, build
 
 SOURCE_WEIGHTS = "source"

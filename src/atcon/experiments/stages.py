@@ -13,8 +13,8 @@ from atcon import records
 from atcon.consistency import Method
 from atcon.errors import InputError
 from atcon.experiments.bench import Bench, follower, inputs_of, validator
-from atcon.experiments.config import StageConfig, every_of
 from atcon.experiments.folder import RunFolder
+from atcon.experiments.sections import StageConfig, every_of
 from atcon.models import load_weights, save_weights
 from atcon.training import (
     Average,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import islice
 
 from atcon.experiments.bench import Bench, labelled_batches, labelled_count, unlabelled_count
-from atcon.experiments.config import StageConfig
+from atcon.experiments.sections import StageConfig
 from atcon.experiments.stages import Plan
 from atcon.training import (
     Batch,

@@ -14,10 +14,11 @@ from atcon.experiments import run as pipeline_run
 from atcon.experiments import stages
 from atcon.experiments.arms import BASELINES, arms_of
 from atcon.experiments.bench import inputs_of, probabilities_of
-from atcon.experiments.config import every_of, load_config
+from atcon.experiments.config import load_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.judge import judge
 from atcon.experiments.run import run
+from atcon.experiments.sections import every_of
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
 from atcon.experiments.stages import DEFAULT_RULE

@@ -5,7 +5,6 @@ from pipeline import TINY, tiny
 
 from atcon.errors import InputError
 from atcon.experiments.config import (
-    RunConfig,
     check_config,
     data_path,
     dump_config,
@@ -13,6 +12,7 @@ from atcon.experiments.config import (
     load_config,
     shipped,
 )
+from atcon.experiments.sections import RunConfig
 
 STABLE = {
     "data": ("name", "root", "classes", "per_class", "validation_images"),

@@ -11,9 +11,9 @@ from torch import nn
 from atcon.attention import ATTENTION, TARGETS
 from atcon.consistency import CORRELATIONS, MASKS, MATCHINGS, PRESETS, ConsistencyLoss, MaskOptions
 from atcon.errors import InputError
-from atcon.experiments.config import ConsistencyConfig
 from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.run import run
+from atcon.experiments.sections import ConsistencyConfig
 from atcon.records import read_json, read_lines
 from atcon.report import write_report
 
