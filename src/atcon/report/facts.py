@@ -20,6 +20,14 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "Classes", f"{len(classes)} ({kind}): {', '.join(map(str, classes))}"
     yield "Images per class", _images_per_class(run.split)
     yield "Images", _counts(summary)
+    if dig(summary, "judged") == "development":
+        yield (
+            "Judged on",
+            (
+                "development images, which are training images that the split leaves; wherever "
+                "this report says test images, it means them; the test part was not read"
+            ),
+        )
     yield "Network", str(dig(summary, "model", "name") or "")
     yield "Layer explained", str(dig(summary, "model", "layer") or "")
     guided = dig_number(summary, "model", "guided")
@@ -33,13 +41,18 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _counts(summary: Record) -> str:
-    parts = ("train", "validation", "test", "skipped")
-    counts = {part: dig_number(summary, "counts", part) for part in parts}
-    words = {"train": "for training", "validation": "for validation", "test": "for the test"}
+    words = {
+        "train": "for training",
+        "unlabelled": "more without labels for consistency",
+        "validation": "for validation",
+        "test": "for the test",
+        "skipped": "skipped",
+    }
+    counts = {part: dig_number(summary, "counts", part) for part in words}
     return ", ".join(
-        f"{count:,.0f} {words.get(part, part)}"
+        f"{count:,.0f} {words[part]}"
         for part, count in counts.items()
-        if count is not None and (count or part != "skipped")
+        if count is not None and (count or part not in ("unlabelled", "skipped"))
     )
 
 
@@ -68,7 +81,12 @@ def chosen_epoch(summary: Record, stage: str) -> str:
     begin = f" (start {decimal(start)})" if start is not None else ""
     chooser = dig(record, "selected_by")
     if chooser == "last":
-        return f"{epochs:.0f} epochs; the last one kept, as there were no labels to choose by"
+        why = (
+            ""
+            if dig_number(summary, "counts", "validation")
+            else ", as there were no labels to choose by"
+        )
+        return f"{epochs:.0f} epochs; the last one kept{why}"
     if chooser not in (None, "map"):
         kept = "the start" if epoch == 0 else f"epoch {epoch:.0f}"
         return f"{epochs:.0f} epochs; {kept} kept by the stopping rule {chooser}, without labels"

@@ -141,6 +141,30 @@ def test_a_start_that_was_kept_is_said_so(run):
     assert "12 epochs; the start was kept, none was better on validation (start 70.2)" in words
 
 
+def test_unlabelled_and_development_images_are_said(run):
+    def change(summary):
+        summary["judged"] = "development"
+        summary["counts"]["unlabelled"] = 480
+
+    assert "Judged on" not in draw(run).one("section", id="done").words
+    edit_summary(run, change)
+    words = draw(run).one("section", id="done").words
+    assert "480 more without labels for consistency" in words
+    assert "development images, which are training images that the split leaves" in words
+
+
+@pytest.mark.parametrize(("images", "said"), [(0, "kept, as there were no labels"), (9, "kept")])
+def test_a_last_epoch_is_excused_by_missing_labels_only_where_they_are_missing(run, images, said):
+    def change(summary):
+        summary["counts"]["validation"] = images
+        summary["stages"]["consistency"]["selected_by"] = "last"
+
+    edit_summary(run, change)
+    words = draw(run).one("section", id="done").words
+    assert f"the last one {said}" in words
+    assert ("no labels to choose by" in words) == (images == 0)
+
+
 def test_cards_carry_the_values_of_the_gallery(page, finished):
     entries = json.loads((finished / "gallery" / "index.json").read_text())["entries"]
     cards = page.all("li", class_="card")
