@@ -3,6 +3,10 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
+from atcon.experiments.grid import experiment_of, finished
+from atcon.experiments.grid_tables import tables_of
 from atcon.experiments.repeat import compare_seeds, table
 from atcon.records import read_json
 
@@ -14,6 +18,21 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
     page = (ROOT / "docs/results/voc-animals.md").read_text(encoding="utf-8")
     assert len(runs) >= 5
     assert table(compare_seeds({run["seed"]: run for run in runs})) in page
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("default-ablation", "default-ablation"),
+        ("unlabelled-ablation", "default-ablation"),
+        ("stopping", "stopping"),
+        ("strategies", "strategies"),
+    ],
+)
+def test_the_tables_of_an_experiment_are_those_of_its_records(name, page):
+    experiment = experiment_of(name)
+    drawn = tables_of(experiment, dict(finished(ROOT / "results", experiment)))
+    assert drawn.strip() in (ROOT / f"docs/results/{page}.md").read_text(encoding="utf-8")
 
 
 def test_the_tables_of_step_cost_are_those_of_its_records():
