@@ -26,6 +26,7 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
         ("default-ablation", "default-ablation"),
         ("unlabelled-ablation", "default-ablation"),
         ("stopping", "stopping"),
+        ("stopping-too-far", "stopping"),
         ("strategies", "strategies"),
     ],
 )

@@ -36,12 +36,12 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "consistency_plateau": {"share": (0.1, 0.02, 0.05, 0.2, 0.5)},
     "consistency_peak": {"patience": (5, 1, 2, 3)},
     "map_stability": {"share": (0.1, 0.0, 0.3), "fidelity": (0.8, 0.5, 0.9, 0.95, 0.99)},
-    "drift_budget": {"limit": (0.01, 1e-4, 3e-4, 1e-3, 3e-3, 0.03, 0.1)},
+    "drift_budget": {"limit": (1e-3, 1e-4, 3e-4, 3e-3, 0.01, 0.03, 0.1)},
     "flip_budget": {"limit": (0.02, 0.0, 0.005, 0.01, 0.05, 0.1, 0.2)},
     "view_agreement": {"patience": (5, 1, 2, 3)},
     "calibration": {"patience": (5, 1, 2, 3)},
     "agreement_within_drift": {
-        "limit": (0.01, 1e-4, 3e-4, 1e-3, 3e-3, 0.03, 0.1),
+        "limit": (1e-3, 1e-4, 3e-4, 3e-3, 0.01, 0.03, 0.1),
         "patience": (5, 2),
     },
 }

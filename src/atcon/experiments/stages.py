@@ -35,8 +35,8 @@ from atcon.training import (
     rule_named,
 )
 
-DEFAULT_RULE = "agreement_within_drift"
-"""What stops a fine-tuning where no validation labels exist; chosen as plausible, not measured."""
+DEFAULT_RULE = "drift_budget"
+"""What stops a fine-tuning where no validation labels exist (docs/results/stopping.md)."""
 PROBE_IMAGES = 64
 """How many images, at most, a stopping rule looks at after every round."""
 

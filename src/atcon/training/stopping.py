@@ -165,7 +165,7 @@ def map_stability(history: History, *, share: float = 0.1, fidelity: float = 0.8
     return Decision(len(history) - 1, stop=False)
 
 
-def budget(history: History, *, signal: str = "drift", limit: float = 0.01) -> Decision:
+def budget(history: History, *, signal: str = "drift", limit: float = 0.001) -> Decision:
     """Stop before `signal`, which says how far the start has been left, exceeds `limit`."""
     within = _within(history, signal, limit)
     return Decision(within - 1, stop=within < len(history))
@@ -189,7 +189,9 @@ def calibration(history: History, *, patience: int = 5) -> Decision:
     return _best([-abs(_value(signals, "calibration_gap")) for signals in history], patience)
 
 
-def agreement_within_drift(history: History, *, limit: float = 0.01, patience: int = 5) -> Decision:
+def agreement_within_drift(
+    history: History, *, limit: float = 0.001, patience: int = 5
+) -> Decision:
     """Keep the best agreement between views among the epochs before the drift exceeds `limit`."""
     within = _within(history, "drift", limit)
     found = view_agreement(history[:within], patience=patience)

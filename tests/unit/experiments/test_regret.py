@@ -231,7 +231,7 @@ def test_a_regret_can_be_written_as_json():
     row = regret_of("drift_budget", lambda _: rule_named("drift_budget"), HAND_MADE)
     written = json.loads(json.dumps(asdict(row), allow_nan=False))
     assert written["epochs"] == [0, 0, 0, 0]
-    assert written["parameters"][0] == {"signal": "drift", "limit": 0.01}
+    assert written["parameters"][0] == {"signal": "drift", "limit": 0.001}
 
 
 def test_a_cell_is_read_from_a_record():
