@@ -28,6 +28,7 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
         ("stopping", "stopping"),
         ("stopping-too-far", "stopping"),
         ("strategies", "strategies"),
+        ("no-harm", "strategies"),
     ],
 )
 def test_the_tables_of_an_experiment_are_those_of_its_records(name, page):
