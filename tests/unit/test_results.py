@@ -25,6 +25,8 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
     [
         ("default-ablation", "default-ablation"),
         ("unlabelled-ablation", "default-ablation"),
+        ("stochastic-masks", "default-ablation"),
+        ("stochastic-confirmation", "default-ablation"),
         ("stopping", "stopping"),
         ("stopping-too-far", "stopping"),
         ("strategies", "strategies"),
