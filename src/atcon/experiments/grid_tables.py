@@ -60,19 +60,10 @@ def gains_table(records: Records, metric: str, against: str) -> str:
     stages = _stages(records)
     if against not in stages:
         raise no_such("stage", against, stages)
-    measure = METRICS[metric]
-    columns = {}
-    for count in _sizes(records):
-        rows = [_measured(_of_size(records, count), stage, metric) for stage in stages]
-        found = compared(rows, stages.index(against), measure, level=LEVEL, seed=0, draws=DRAWS)
-        columns[count] = [_cell(one) for one in found]
-    title = f"{measure.title}: difference from {_TITLES.get(against, against)}"
     names = _titles(records)
-    body = [
-        [names[stage], *(columns[count][row] for count in columns)]
-        for row, stage in enumerate(stages)
-    ]
-    return _table([title, *(f"N = {count}" for count in columns)], body)
+    rows = [(names[stage], stage, metric) for stage in stages]
+    title = f"{METRICS[metric].title}: difference from {_TITLES.get(against, against)}"
+    return _differences(title, records, rows, stages.index(against))
 
 
 def calibration_table(records: Records) -> str:
@@ -81,17 +72,10 @@ def calibration_table(records: Records) -> str:
     Calibration alone is the supervised network with the thresholds of the validation images: no
     training at all. The rows are as in `gains_table`.
     """
-    stages, names, columns = _stages(records), _titles(records), {}
-    for count in _sizes(records):
-        own = _of_size(records, count)
-        rows = [_measured(own, "supervised", "f1_tuned")]
-        rows += [_measured(own, stage, "f1") for stage in stages]
-        found = compared(rows, 0, METRICS["f1"], level=LEVEL, seed=0, draws=DRAWS)
-        columns[count] = [_cell(one) for one in found]
-    titles = ["calibration alone", *(names[stage] for stage in stages)]
-    body = [[title, *(columns[count][at] for count in columns)] for at, title in enumerate(titles)]
-    heads = ["F1: difference from calibration alone", *(f"N = {count}" for count in columns)]
-    return _table(heads, body)
+    names = _titles(records)
+    rows = [("calibration alone", "supervised", "f1_tuned")]
+    rows += [(names[stage], stage, "f1") for stage in _stages(records)]
+    return _differences("F1: difference from calibration alone", records, rows, 0)
 
 
 def seconds_table(records: Records) -> str:
@@ -140,6 +124,20 @@ def quartile_table(records: Records) -> str:
         "minus ours",
     ]  # fmt: skip
     return _table(heads, rows)
+
+
+def _differences(
+    title: str, records: Records, rows: Sequence[tuple[str, str, str]], reference: int
+) -> str:
+    """Compare rows, each a name with its stage and metric, with one of them; a column per size."""
+    measure, columns = METRICS[rows[reference][2]], []
+    for count in _sizes(records):
+        own = [_measured(_of_size(records, count), stage, metric) for _, stage, metric in rows]
+        found = compared(own, reference, measure, level=LEVEL, seed=0, draws=DRAWS)
+        columns.append([f"N = {count}", *map(_cell, found)])
+    names = [title, *(name for name, _, _ in rows)]
+    heads, *body = zip(names, *columns, strict=True)
+    return _table(heads, body)
 
 
 def _rounds(cell: Cell, record: Record) -> list[dict[str, Any]]:

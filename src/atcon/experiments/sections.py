@@ -1,6 +1,7 @@
 """The sections of a run's configuration: every key with its type, its range and its default."""
 
 import re
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
@@ -17,9 +18,14 @@ BadImage = Literal["skip", "error"]
 
 def _name_of(part: str, table: str) -> AfterValidator:
     """Accept the names of a table only; it is loaded when a name is given, and torch with it."""
+    return _one_of(lambda: getattr(import_module(f"atcon.{part}"), table))
+
+
+def _one_of(known: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Accept certain names only, which are asked for when one is given."""
 
     def check(name: str) -> str:
-        names = getattr(import_module(f"atcon.{part}"), table)
+        names = tuple(known())
         if name not in names:
             expected = {"expected": ", ".join(map(repr, names))}
             raise PydanticCustomError("literal_error", "Input should be {expected}", expected)
@@ -53,15 +59,7 @@ def _as_every(value: Any) -> Any:
 
 def _stopping_rule() -> AfterValidator:
     """Accept `auto`, `validation`, and the names of the stopping rules."""
-
-    def check(name: str) -> str:
-        names = ("auto", "validation", *import_module("atcon.training").STOPPING_RULES)
-        if name not in names:
-            expected = {"expected": ", ".join(map(repr, names))}
-            raise PydanticCustomError("literal_error", "Input should be {expected}", expected)
-        return name
-
-    return AfterValidator(check)
+    return _one_of(lambda: ("auto", "validation", *import_module("atcon.training").STOPPING_RULES))
 
 
 class _Section(BaseModel):
