@@ -132,7 +132,8 @@ def _differences(
     """Compare rows, each a name with its stage and metric, with one of them; a column per size."""
     measure, columns = METRICS[rows[reference][2]], []
     for count in _sizes(records):
-        own = [_measured(_of_size(records, count), stage, metric) for _, stage, metric in rows]
+        of_size = _of_size(records, count)
+        own = [_measured(of_size, stage, metric) for _, stage, metric in rows]
         found = compared(own, reference, measure, level=LEVEL, seed=0, draws=DRAWS)
         columns.append([f"N = {count}", *map(_cell, found)])
     names = [title, *(name for name, _, _ in rows)]
