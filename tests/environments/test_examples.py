@@ -100,9 +100,11 @@ def test_the_hugging_face_module_adds_the_two_gradients(build):
 
 
 @pytest.mark.slow
-def test_the_distributed_example_keeps_the_processes_together():
+def test_the_distributed_example_keeps_the_processes_together(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    # torchrun's processes write a line and its end apart: on one stream lines may run together
+    launch += ["--redirects", "1", "--log-dir", str(tmp_path)]
     ended = subprocess.run(  # noqa: S603  ours
         [sys.executable, *launch, str(EXAMPLES / "distributed.py")],
         env=environment,
@@ -112,7 +114,8 @@ def test_the_distributed_example_keeps_the_processes_together():
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    found = re.findall(r"process (\d): loss (\S+), largest weight (\S+)", ended.stdout)
+    printed = "".join(path.read_text() for path in tmp_path.rglob("stdout.log"))
+    found = re.findall(r"process (\d): loss (\S+), largest weight (\S+)", printed)
     assert [rank for rank, _, _ in sorted(found)] == ["0", "1"]
     assert found[0][1] != found[1][1], "each has images of its own"
     assert found[0][2] == found[1][2], "and both have the same weights"
