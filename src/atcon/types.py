@@ -39,9 +39,12 @@ class Example:
         labels: Indices into the data set's classes, sorted, without repetition.
         boxes: For evaluation only; never seen by training.
         path: The file, or None for images that are composed at run time.
+        group: Whom or what it was taken of (a patient, a street image); no group is ever in two
+            parts of a split. None: a group of its own.
     """
 
     name: str
     labels: tuple[int, ...]
     boxes: tuple[Box, ...] = ()
     path: str | None = None
+    group: str | None = None

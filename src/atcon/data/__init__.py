@@ -2,8 +2,9 @@
 
 from atcon.data.augment import AUGMENTATIONS
 from atcon.data.digits import digits, digits_source
-from atcon.data.few_shot import Split, draw_test, few_shot_split
+from atcon.data.few_shot import Split, draw_test, few_shot_split, group_of
 from atcon.data.folder import folder
+from atcon.data.grouped import Balance, balanced_parts
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_image, resize
 from atcon.data.loading import Decoded, Reader, load, stream
@@ -16,18 +17,21 @@ __all__ = [
     "AUGMENTATIONS",
     "VIEWS",
     "VOC_CLASSES",
+    "Balance",
     "Decoded",
     "ImageSet",
     "OnBadImage",
     "Reader",
     "Split",
     "ViewOptions",
+    "balanced_parts",
     "digits",
     "digits_source",
     "draw_test",
     "draw_views",
     "few_shot_split",
     "folder",
+    "group_of",
     "left_over",
     "load",
     "read_image",

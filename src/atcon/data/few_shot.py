@@ -50,7 +50,8 @@ class Split:
 
     def _entry(self, example: Example, hashes: Mapping[str, str]) -> dict[str, Any]:
         labels = [self.classes[label] for label in example.labels]
-        return {"name": example.name, "labels": labels, "sha256": hashes.get(example.name)}
+        entry = {"name": example.name, "labels": labels, "sha256": hashes.get(example.name)}
+        return entry if example.group is None else {**entry, "group": example.group}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], image_set: ImageSet) -> "Split":
@@ -93,6 +94,8 @@ def few_shot_split(
 
     The validation images are drawn first (from `image_set.validation` where the set has it), so
     they are the same for every N. An image is drawn for one class and carries all its labels.
+    Where images have groups, whole groups are drawn for validation (the last one may be cut), and
+    nothing else of theirs is trained on.
 
     Args:
         image_set: Where to draw from.
@@ -110,19 +113,32 @@ def few_shot_split(
     generator = np.random.default_rng([seed, 0])
     own = image_set.validation is not None
     source = image_set.pool if image_set.validation is None else image_set.validation
-    validation = candidates.take(_shuffled(source, generator), validation_images)
+    validation = candidates.take(_together(_shuffled(source, generator)), validation_images)
     if len(validation) < validation_images:
         where = "the validation part" if own else "the training pool"
         raise InputError(
             f"data.validation_images: {validation_images} images are asked for, but {where} of "
             f"{image_set.name} holds {len(validation)} usable ones; ask for fewer"
         )
-    taken = {example.name for example in validation}
-    rest = [e for e in _shuffled(image_set.pool, generator) if e.name not in taken]
+    taken = {group_of(example) for example in validation}
+    rest = [e for e in _shuffled(image_set.pool, generator) if group_of(e) not in taken]
     train = _draw_classes(image_set, rest, per_class, candidates, 0 if own else validation_images)
     test = draw_test(image_set, test_images, seed)
     skipped = (*image_set.skipped, *candidates.skipped)
     return Split(train, validation, test, skipped, seed, per_class, image_set.classes)
+
+
+def group_of(example: Example) -> tuple[str, str]:
+    """Give what must stay in one part with an image: its group, or the image alone."""
+    return ("image", example.name) if example.group is None else ("group", example.group)
+
+
+def _together(examples: Sequence[Example]) -> list[Example]:
+    """Keep the order of the first of each group, and bring the others of it there."""
+    groups: dict[tuple[str, str], list[Example]] = {}
+    for example in examples:
+        groups.setdefault(group_of(example), []).append(example)
+    return [example for group in groups.values() for example in group]
 
 
 class _Candidates:
@@ -247,6 +263,20 @@ def _check_request(image_set: ImageSet, per_class: int, validation_images: int, 
             f"{image_set.name}: {len(both)} images are in the training pool and also held out, "
             f"such as {both[0]}; remove them from one of the two"
         )
+    _check_groups(image_set)
+
+
+def _check_groups(image_set: ImageSet) -> None:
+    """Refuse a data set with a group in two of its parts: what is tested would have been seen."""
+    seen: dict[str, str] = {}
+    parts = (image_set.pool, image_set.validation or (), image_set.test)
+    for part, examples in zip(PARTS, parts, strict=True):
+        for group in {example.group for example in examples if example.group is not None}:
+            if seen.setdefault(group, part) != part:
+                raise InputError(
+                    f"{image_set.name}: group {group!r} is in the {seen[group]} part and in the "
+                    f"{part} part; put all of a group into one part"
+                )
 
 
 def _shuffled(examples: Iterable[Example], generator: np.random.Generator) -> list[Example]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atcon.data.few_shot import Split
+from atcon.data.few_shot import Split, group_of
 from atcon.data.folder import SUFFIXES
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_file
@@ -33,10 +33,13 @@ def unlabelled(root: str | Path) -> ImageSet:
 
 
 def left_over(image_set: ImageSet, split: Split) -> tuple[Example, ...]:
-    """Give the training images that a split neither trains nor validates on, in a seeded order."""
-    used = {example.name for example in (*split.train, *split.validation)}
+    """Give the training images that a split neither trains nor validates on, in a seeded order.
+
+    Nothing of a group that it does use is among them.
+    """
+    used = {group_of(example) for example in (*split.train, *split.validation)}
     rest = sorted(
-        (example for example in image_set.pool if example.name not in used),
+        (example for example in image_set.pool if group_of(example) not in used),
         key=lambda example: example.name,
     )
     order = np.random.default_rng([split.seed, 5]).permutation(len(rest))

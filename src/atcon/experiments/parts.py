@@ -2,7 +2,16 @@
 
 from dataclasses import replace
 
-from atcon.data import Decoded, Reader, Split, few_shot_split, left_over, load, unlabelled
+from atcon.data import (
+    Decoded,
+    Reader,
+    Split,
+    few_shot_split,
+    group_of,
+    left_over,
+    load,
+    unlabelled,
+)
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
 from atcon.experiments.sections import RunConfig
@@ -35,7 +44,10 @@ def unlabelled_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | 
     if settings.unlabelled_root is None:
         return None
     if settings.unlabelled_root == POOL:
-        examples, source = _spare(reader, split)[config.evaluation.followed_images :], reader
+        spare, count = _spare(reader, split), config.evaluation.followed_images
+        followed = {group_of(example) for example in spare[:count]}
+        examples = tuple(e for e in spare[count:] if group_of(e) not in followed)
+        source = reader
     else:
         root = data_path(settings.unlabelled_root, "consistency.unlabelled_root")
         source = Reader(unlabelled(root), reader.size)
@@ -62,6 +74,6 @@ def followed_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | No
 
 def _spare(reader: Reader, split: Split) -> tuple[Example, ...]:
     """Give the training images that are neither trained on nor chosen by nor judged."""
-    judged = {example.name for example in split.test}
+    judged = {group_of(example) for example in split.test}
     left = left_over(reader.image_set, split)
-    return tuple(example for example in left if example.name not in judged)
+    return tuple(example for example in left if group_of(example) not in judged)
