@@ -12,7 +12,8 @@ def demo(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     resume: options.Resume = False,
+    no_images: options.NoImages = False,
 ) -> None:
     """Run everything on handwritten digits scattered over photographs (about two minutes)."""
-    overrides = options.overrides(sets, seed, device, None)
+    overrides = options.overrides(sets, seed, device, None, no_images=no_images)
     execute("digits", overrides, out, quiet=quiet, as_json=as_json, resume=resume)

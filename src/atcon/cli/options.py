@@ -17,14 +17,26 @@ Precision = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show the result only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else.")]
+NoImages = Annotated[
+    bool,
+    typer.Option(
+        "--no-images", help="Write no pictures of images: short for --set evaluation.gallery=0."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run in --out.")]
 
 
 def overrides(
-    sets: list[str] | None, seed: int | None, device: str | None, precision: str | None
+    sets: list[str] | None,
+    seed: int | None,
+    device: str | None,
+    precision: str | None,
+    *,
+    no_images: bool = False,
 ) -> list[str]:
     """Put the options that are short for a key behind the `--set` values, so that they win."""
-    short = {"seed": seed, "device": device, "precision": precision}
+    gallery = 0 if no_images else None
+    short = {"seed": seed, "device": device, "precision": precision, "evaluation.gallery": gallery}
     given = [f"{key}={value}" for key, value in short.items() if value is not None]
     return [*(sets or []), *given]
 

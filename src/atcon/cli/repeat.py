@@ -16,11 +16,12 @@ def repeat(
     device: options.Device = None,
     precision: options.Precision = None,
     quiet: options.Quiet = False,
+    no_images: options.NoImages = False,
 ) -> None:
     """Run once per seed and compare over the seeds; continues where it was stopped."""
     from atcon.experiments.config import load_config  # noqa: PLC0415
 
-    overrides = options.overrides(sets, None, device, precision)
+    overrides = options.overrides(sets, None, device, precision, no_images=no_images)
     name = load_config(config, overrides).name
 
     from atcon.cli.display import progress_for  # noqa: PLC0415

@@ -8,8 +8,14 @@ import typer
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder with its summary.json.")],
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Leave out every picture of an image.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write; else RUN/report.html.")
+    ] = None,
 ) -> None:
     """Draw report.html again from the records; needs no network, no weights and no images."""
     from atcon.report import write_report  # noqa: PLC0415
 
-    typer.echo(write_report(run))
+    typer.echo(write_report(run, out, images=not no_images))

@@ -26,9 +26,12 @@ def run(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     resume: options.Resume = False,
+    no_images: options.NoImages = False,
 ) -> None:
     """Train, fine-tune for consistency without labels, evaluate both, and write the report."""
-    overrides = options.overrides([*(settings or []), *(sets or [])], seed, device, precision)
+    overrides = options.overrides(
+        [*(settings or []), *(sets or [])], seed, device, precision, no_images=no_images
+    )
     execute(config, overrides, out, quiet=quiet, as_json=as_json, resume=resume)
 
 

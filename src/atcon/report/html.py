@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,24 @@ from atcon.report.inputs import OUTCOMES, Run, dig, dig_list, dig_number, read_r
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(run: Path) -> Path:
-    """Draw the records of a run as `run/report.html` and return its path.
+def write_report(run: Path, target: Path | None = None, *, images: bool = True) -> Path:
+    """Draw the records of a run as one page and return its path.
+
+    Args:
+        run: The run folder.
+        target: The file to write; by default `run/report.html`.
+        images: Whether it shows the gallery, which is all that has pictures of images.
 
     Raises:
         InputError: The summary is missing, or a record is not in the known format.
     """
     run = Path(run)
-    target = run / "report.html"
-    write_text(target, render(read_run(run)))
+    target = target or run / "report.html"
+    write_text(target, render(read_run(run), images=images))
     return target
 
 
-def render(run: Run) -> str:
+def render(run: Run, *, images: bool = True) -> str:
     """Return the page; equal records give equal text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -36,11 +42,13 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template("report.html.j2").render(**_context(run))
+    page = environment.get_template("report.html.j2").render(**_context(run, images))
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def _context(run: Run) -> dict[str, Any]:
+def _context(run: Run, images: bool) -> dict[str, Any]:
+    if not images:
+        run = replace(run, gallery={})
     summary = run.summary
     script = _asset("report.js")
     return {
@@ -65,6 +73,7 @@ def _context(run: Run) -> dict[str, Any]:
         "curves": figures.curves(run),
         "scatter": figures.scatter(run),
         "cards": gallery.cards(run),
+        "images": images,
         "skipped": facts.skipped(run.split),
         "config": run.config,
         "machine": facts.machine(run.environment),
