@@ -129,6 +129,8 @@ def _legend(record: Mapping[str, Any]) -> list[str]:
     several = len(seeds) > 1
     count = record["comparisons"]
     over = f"{record['test_images']} test images"
+    if record["resampled"] == "groups":
+        over = f"the {record['test_groups']} groups of {over}"
     if several:
         over += f" and {len(seeds)} seeds ({', '.join(map(str, seeds))})"
     family = f"the {count} comparison{'' if count == 1 else 's'} of each metric"
@@ -138,7 +140,10 @@ def _legend(record: Mapping[str, Any]) -> list[str]:
         f"Holm: p corrected over {family}; * below 0.05{' in both lines' if several else ''}.",
     ]
     if several:
-        lines.append("First line: bootstrap over seeds and images. t: Student's t over the seeds.")
+        lines.append(
+            f"First line: bootstrap over seeds and {record['resampled']}. "
+            "t: Student's t over the seeds."
+        )
     else:
         lines.append("One training run each: what another seed would give is not in the intervals.")
     return [*lines, *(f"note: {note}" for note in record["notes"])]

@@ -95,7 +95,10 @@ def show_evaluation(record: Mapping[str, Any]) -> None:
     """Print before, after and gain as a table with intervals."""
     before, after = (record["stages"][stage] for stage in ("supervised", "consistency"))
     level = f"{100 * record['level']:.0f} %"
-    table = Table(title=f"{record['counts']['test']} test images, {level} intervals over them")
+    images, over = f"{record['counts']['test']} test images", "them"
+    if record.get("resampled") == "groups":
+        images, over = f"{images} of {record['test_groups']} groups", "whole groups"
+    table = Table(title=f"{images}, {level} intervals over {over}")
     for column in ("", "supervised", "after consistency", "gain", "p"):
         table.add_column(column, justify="left" if not column else "right")
     for key, name in _ROWS:

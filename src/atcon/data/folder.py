@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
+from atcon.data.grouping import grouped
+from atcon.data.held_out import parts_of
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_file
 from atcon.data.labels import check_classes, label_index
 from atcon.data.policy import OnBadImage, Skips
-from atcon.data.tables import PART_NAMES, Row, boxes_table, labels_table
+from atcon.data.rows import PART_NAMES, Row
+from atcon.data.tables import boxes_table, labels_table
 from atcon.errors import BadImageError, InputError
 from atcon.types import Example
 
@@ -22,6 +23,7 @@ def folder(
     csv: str | Path | None = None,
     boxes: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    group: str | None = None,
     test_fraction: float = 0.3,
     seed: int = 0,
     on_bad_image: OnBadImage = "skip",
@@ -38,19 +40,23 @@ def folder(
     to width or height.
 
     Without a split of its own, a part of `test_fraction` is drawn with `seed`, stratified by the
-    labels.
+    labels; of images with groups, whole groups are drawn.
 
     Args:
         root: The folder.
         csv: Labels; a relative path is looked up in `root` first.
         boxes: Boxes; likewise.
         classes: Names and order. Of folders it is a selection; in a CSV other labels are errors.
+        group: Whom or what an image was taken of, which no two parts share: a column of the CSV;
+            of class folders `folder` (their sub-folders: CLASS/GROUP/IMAGE); or of either a regular
+            expression with one group in parentheses, searched for in the file names.
         test_fraction: Of the images, where no split is given.
         seed: Of that draw.
         on_bad_image: What happens to rows without a file and to boxes outside their image.
 
     Raises:
-        InputError: A folder, file, column, class or label is missing or unknown.
+        InputError: A folder, file, column, class or label is missing or unknown, or the group of an
+            image is.
         BadImageError: An image is unusable and the policy is "error".
     """
     base = Path(root)
@@ -59,9 +65,13 @@ def folder(
     skips, repairs = Skips(on_bad_image), Skips(on_bad_image)
     if csv is None:
         rows, names = _class_folders(base, classes)
+        if group is not None:
+            rows = grouped(rows, group, lambda row: 1 if row.part is None else 2)
         multi_label = False
     else:
-        rows, names, multi_label = labels_table(_locate(base, csv, "data.csv"), base, classes)
+        rows, names, multi_label = labels_table(
+            _locate(base, csv, "data.csv"), base, classes, group
+        )
         rows = list(_present(base, rows, skips))
     _check_classes_filled(base, rows, names)
     labels = {row.name: row.labels for row in rows}
@@ -69,9 +79,11 @@ def folder(
     if boxes is not None:
         found = boxes_table(_locate(base, boxes, "data.boxes"), base, names, labels, repairs)
     parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-    for row, part in zip(rows, _parts(base, rows, test_fraction, seed), strict=True):
-        path = str(base / row.name)
-        parts[part].append(Example(row.name, row.labels, found.get(row.name, ()), path))
+    drawn, remark = parts_of(rows, len(names), base, test_fraction=test_fraction, seed=seed)
+    for row, part in zip(rows, drawn, strict=True):
+        path, places = str(base / row.name), found.get(row.name, ())
+        parts[part].append(Example(row.name, row.labels, places, path, row.group))
+    remarks = () if remark is None else (("data.group", remark),)
     return ImageSet(
         name="folder",
         classes=names,
@@ -81,7 +93,7 @@ def folder(
         read=read_file,
         validation=tuple(parts["validation"]) or None,
         skipped=tuple(skips.entries),
-        notes=tuple(repairs.entries),
+        notes=(*remarks, *repairs.entries),
         root=base,
     )
 
@@ -143,29 +155,3 @@ def _check_classes_filled(base: Path, rows: Sequence[Row], names: Sequence[str])
             f"{base}: no image of class {', '.join(map(repr, empty))}; add images or leave the "
             f"class out of data.classes"
         )
-
-
-def _parts(base: Path, rows: Sequence[Row], test_fraction: float, seed: int) -> list[str]:
-    """Give the part of every row: its own, or drawn."""
-    parts = [row.part for row in rows if row.part is not None]
-    if not parts:
-        parts = _drawn_parts(rows, test_fraction, seed)
-    for part in ("train", "test"):
-        if part not in parts:
-            raise InputError(f"{base}: no images in the {part} part; both train and test need some")
-    return parts
-
-
-def _drawn_parts(rows: Sequence[Row], test_fraction: float, seed: int) -> list[str]:
-    """Draw the test images: with the rows shuffled within equal labels, every 1/fraction-th one."""
-    if not 0 < test_fraction < 1:
-        raise InputError(f"data.test_fraction: {test_fraction} is not between 0 and 1")
-    generator = np.random.default_rng([seed, 2])
-    by_name = sorted(range(len(rows)), key=lambda i: rows[i].name)
-    shuffled = [by_name[i] for i in generator.permutation(len(rows))]
-    ordered = sorted(shuffled, key=lambda i: rows[i].labels)
-    parts = ["train"] * len(rows)
-    steps = np.floor(np.arange(len(rows) + 1) * test_fraction + generator.random())
-    for place in np.flatnonzero(np.diff(steps)):
-        parts[ordered[place]] = "test"
-    return parts

@@ -3,48 +3,28 @@
 import csv
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from atcon.data.boxes import fraction_box
+from atcon.data.grouping import grouped, is_pattern
 from atcon.data.images import image_size
 from atcon.data.labels import check_classes, label_index
 from atcon.data.policy import Skips
+from atcon.data.rows import PART_NAMES, Row
 from atcon.errors import BadImageError, InputError
 from atcon.types import Box
 
-PART_NAMES = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One image of a table or folder.
-
-    Attributes:
-        name: Path relative to the root, with forward slashes.
-        labels: Indices into the classes, sorted.
-        part: train, validation, test, or None where no split is given.
-    """
-
-    name: str
-    labels: tuple[int, ...]
-    part: str | None = None
-
 
 def labels_table(
-    path: Path, base: Path, classes: Sequence[str] | None
+    path: Path, base: Path, classes: Sequence[str] | None, group: str | None = None
 ) -> tuple[list[Row], tuple[str, ...], bool]:
     """Read the labels: rows, class names (sorted unless given) and whether they are multi-label.
 
+    `group` is the column of the groups, or a regular expression for the file names (`grouped`).
+
     Raises:
         InputError: A column is missing, a file occurs twice or leaves the root, a label is not in
-            `classes`, or a split is half given.
+            `classes`, or a split or group is half given.
     """
     lines = list(_read(path, {"file"}))
     columns = set(lines[0][1]) if lines else set()
@@ -52,6 +32,10 @@ def labels_table(
         raise InputError(
             f"{path}: needs rows, the column 'file', and either 'label' (one class per image) or "
             f"'labels' (separated by ';'); found {len(lines)} rows, columns {sorted(columns)}"
+        )
+    if group is not None and group not in columns and not is_pattern(group):
+        raise InputError(
+            f"data.group: {path} has no column {group!r}, but {', '.join(sorted(columns))}"
         )
     multi_label = "labels" in columns
     cells = [_labels(row, f"{path}, line {number}", multi_label) for number, row in lines]
@@ -64,8 +48,11 @@ def labels_table(
         if name in rows:
             raise InputError(f"{where}: {name} occurs a second time; give each file one row")
         labels = tuple(sorted({label_index(label, names, where) for label in cell}))
-        rows[name] = Row(name, labels, _part(row, where))
-    return list(rows.values()), names, multi_label
+        rows[name] = Row(name, labels, _part(row, where), _group(row, group, where))
+    indexed = list(rows.values())
+    if group is not None and group not in columns:
+        indexed = grouped(indexed, group)
+    return indexed, names, multi_label
 
 
 def boxes_table(
@@ -147,6 +134,15 @@ def _part(row: Mapping[str, str], where: str) -> str | None:
             f"{where}: split {row['split']!r} is none of 'train', 'validation', 'test'"
         )
     return PART_NAMES[row["split"].lower()]
+
+
+def _group(row: Mapping[str, str], column: str | None, where: str) -> str | None:
+    """An image whose group is not known could be of a group in another part."""
+    if column is None or column not in row:
+        return None
+    if not row[column]:
+        raise InputError(f"{where}: column {column!r} is empty; every image needs its group")
+    return row[column]
 
 
 def _relative(file: str, base: Path, where: str) -> str:

@@ -11,6 +11,7 @@ from atcon.evaluation import on_resamples, point, resample_weights
 from atcon.experiments.compare_metrics import METRICS
 from atcon.experiments.compare_records import Answers, read_answers, read_folders
 from atcon.experiments.folder import RunFolder
+from atcon.experiments.resampling import resampled_record
 
 RESAMPLED = ("map", "f1", "f1_tuned", "iou")
 """The metrics whose values on the resamples are recorded."""
@@ -33,7 +34,8 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
     places = tuple(dict.fromkeys(column for one in METRICS.values() for column in one.places))
     answers = {stage: read_answers(run, stage, places) for stage in run.stages}
     names = answers[_START].names
-    weights = resample_weights(len(names), RESAMPLES, seed=_SEED)
+    groups = run.groups_of(names)
+    weights = resample_weights(len(names), RESAMPLES, seed=_SEED, groups=groups)
     least = _least(answers[_START])
     stages: dict[str, Any] = {}
     for stage, own in answers.items():
@@ -48,6 +50,7 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         "per_class": run.per_class,
         "judged": summary["judged"],
         "counts": summary["counts"],
+        **resampled_record(groups),
         "test_images": hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest(),
         "titles": {name: arm["title"] for name, arm in summary["arms"].items()},
         "seconds": summary["seconds"],

@@ -8,12 +8,12 @@ import numpy as np
 
 from atcon import records
 from atcon.errors import InputError, no_such
-from atcon.evaluation import resample_weights
 from atcon.experiments.compare_metrics import DEFAULT, METRICS
 from atcon.experiments.compare_records import read_folders
 from atcon.experiments.compare_rows import Row, rows_of
 from atcon.experiments.compare_splits import check_comparable, methods_of
 from atcon.experiments.paired import compared, measured_by
+from atcon.experiments.resampling import resampled_record, weights_for
 
 
 def compare(
@@ -27,7 +27,8 @@ def compare(
 
     Runs that differ in their seed only are one method; its differences are paired by seed and by
     test image (`hierarchical_bootstrap`, and Student's t over the seeds). All rows share the same
-    resamples: those of the first run, so that its values have the intervals of its own summary.
+    resamples: those of the first run (of its groups, if it has any), so that its values have the
+    intervals of its own summary.
     Holm's correction is over all comparisons of one metric. A difference is `clear` where the
     corrected p is below 0.05, with several seeds that of the bootstrap and that of Student's t.
 
@@ -55,14 +56,15 @@ def compare(
     reference, rows, notes = rows_of(methods, stages, against, metrics)
     first = methods[0].runs[0]
     images = len(reference.answers[0].names)
-    generator = np.random.default_rng([first.seed, 2])  # the resamples of `summary.weights_for`
-    weights = resample_weights(images, first.resamples, seed=generator)
+    groups = first.groups_of(reference.answers[0].names)
+    weights = weights_for(images, groups, first.resamples, first.seed)
     return {
         "runs": [method.label for method in methods],
         "seeds": list(methods[0].seeds),
         "test_images": images,
         "level": first.level,
         "resamples": first.resamples,
+        **resampled_record(groups),
         "reference": {"run": reference.method.label, "stage": reference.stage},
         "comparisons": len(rows) - 1,
         "titles": {name: METRICS[name].title for name in metrics},

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from atcon import records
 from atcon.errors import InputError
 from atcon.experiments.folder import RunFolder
+from atcon.experiments.resampling import groups_of
 
 SEED_FOLDER = "seed-"
 """What `atcon repeat` names the folder of a seed, before the number."""
@@ -24,10 +25,11 @@ _HEAD = ("name", "labels", "predicted")
 
 @dataclass(frozen=True)
 class Image:
-    """What a split says of an image: its labels, and its SHA-256 where it was read."""
+    """What a split says of an image: its labels, its SHA-256 where it was read, its group."""
 
     labels: tuple[str, ...]
     sha256: str | None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class FinishedFolder:
     def stages(self) -> tuple[str, ...]:
         """The names of its stages, in its order."""
         return tuple(self.thresholds)
+
+    def groups_of(self, names: Iterable[str]) -> list[str] | None:
+        """The groups of test images, as the intervals resample them; None where there are none."""
+        return groups_of((name, self.parts["test"][name].group) for name in names)
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,9 @@ def _configuration(path: Path) -> str:
 
 def _images(entries: Iterable[Mapping[str, Any]]) -> dict[str, Image]:
     return {
-        str(entry["name"]): Image(tuple(map(str, entry["labels"])), entry.get("sha256"))
+        str(entry["name"]): Image(
+            tuple(map(str, entry["labels"])), entry.get("sha256"), entry.get("group")
+        )
         for entry in entries
     }
 

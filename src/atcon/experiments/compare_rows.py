@@ -142,4 +142,9 @@ def _notes(methods: list[Method], rows: list[Row]) -> list[str]:
             f"evaluation.level and evaluation.resamples differ between the runs; those of "
             f"{methods[0].label} are used: {runs[0].level}, {runs[0].resamples}"
         )
+    grouped = {tuple(run.groups_of(rows[0].answers[0].names) or ()) for run in runs}
+    if len(grouped) > 1:
+        notes.append(
+            f"data.group differs between the runs; the groups of {methods[0].label} are resampled"
+        )
     return notes

@@ -16,6 +16,7 @@ from atcon.experiments.config import load_config
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.judge import Verdicts, judge
 from atcon.experiments.progress import Progress
+from atcon.experiments.resampling import groups_of, resampled_record, weights_for
 from atcon.experiments.sections import RunConfig
 from atcon.experiments.setup import fabric_of, size_of, stage_network
 from atcon.experiments.sources import image_set_of
@@ -120,13 +121,15 @@ def evaluate(
 
 def _result(opened: FinishedRun, verdicts: Verdicts) -> dict[str, Any]:
     config, record = opened.config.evaluation, opened.record
-    weights = summary.weights_for(len(verdicts.examples), config.resamples, opened.config.seed)
+    groups = groups_of((example.name, example.group) for example in verdicts.examples)
+    weights = weights_for(len(verdicts.examples), groups, config.resamples, opened.config.seed)
     thresholds = {name: np.array(stage["thresholds"]) for name, stage in record["stages"].items()}
     scores = summary.scores_of(verdicts, thresholds, multi_label=record["multi_label"])
     return {
         "run": str(opened.folder.root),
         "classes": record["classes"],
         "level": config.level,
+        **resampled_record(groups),
         "counts": {"test": len(verdicts.examples), "skipped": len(verdicts.skipped)},
         "skipped": [{"name": name, "reason": reason} for name, reason in verdicts.skipped],
         "stages": {

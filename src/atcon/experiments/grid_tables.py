@@ -169,7 +169,9 @@ def _state(experiment: Experiment, records: Records) -> str:
     images = {record["counts"]["test"] for record in records.values()}
     judged = next(iter(records.values()))["judged"]
     count = " or ".join(map(str, sorted(images)))
-    return f"{'; '.join(lines)}. Judged on {count} {judged} images."
+    over = {record.get("resampled", "images") for record in records.values()}
+    grouped = "; intervals resample whole groups of them" if over == {"groups"} else ""
+    return f"{'; '.join(lines)}. Judged on {count} {judged} images{grouped}."
 
 
 def _of_size(records: Records, count: int) -> dict[Cell, Record]:

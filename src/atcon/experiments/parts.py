@@ -14,6 +14,7 @@ from atcon.data import (
 )
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
+from atcon.experiments.resampling import groups_of
 from atcon.experiments.sections import RunConfig
 from atcon.types import Example
 
@@ -31,11 +32,12 @@ def split_of(config: RunConfig, reader: Reader) -> Split:
         test_images=config.data.test_images,
         problem=reader.problem if config.data.on_bad_image == "skip" else None,
     )
-    if config.data.judged == "test":
-        return split
-    left = left_over(reader.image_set, split)
-    count = config.data.test_images or len(left)
-    return replace(split, test=left[:count])
+    if config.data.judged == "development":
+        left = left_over(reader.image_set, split)
+        count = config.data.test_images or len(left)
+        split = replace(split, test=left[:count])
+    groups_of((example.name, example.group) for example in split.test)  # refuses a single one
+    return split
 
 
 def unlabelled_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | None:

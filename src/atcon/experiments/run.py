@@ -24,6 +24,7 @@ from atcon.experiments.judge import Verdicts, guided_activations, judge, try_map
 from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.parts import followed_of, split_of, unlabelled_of
 from atcon.experiments.progress import Progress
+from atcon.experiments.resampling import groups_of, resampled_record, weights_for
 from atcon.experiments.sections import RunConfig
 from atcon.experiments.setup import fabric_of, placed, size_of, stage_network
 from atcon.experiments.sources import image_set_of, network_of
@@ -220,7 +221,9 @@ def _summary(
 ) -> dict[str, Any]:
     config, classes = bench.config, image_set.classes
     level = config.evaluation.level
-    weights = summary.weights_for(len(verdicts.examples), config.evaluation.resamples, config.seed)
+    groups = groups_of((example.name, example.group) for example in verdicts.examples)
+    weights = weights_for(len(verdicts.examples), groups, config.evaluation.resamples, config.seed)
+    units = resampled_record(groups)
     scores = summary.scores_of(verdicts, thresholds, multi_label=image_set.multi_label)
     before, after = scores[SUPERVISED], scores[CONSISTENCY]
     gain = summary.gain_record(after, before, weights, level)
@@ -254,6 +257,7 @@ def _summary(
         "primary": "map",
         "level": level,
         "resamples": config.evaluation.resamples,
+        **units,
         "counts": {
             "train": len(bench.train.examples),
             "validation": len(split.validation),
@@ -278,5 +282,12 @@ def _summary(
         "controls": controls,
         "arms": arms,
         "floors": summary.floor_record(verdicts.stages[SUPERVISED]),
-        "verdict": summary.verdict_record(ours.kept, ours.epochs, gain, controls, ours.selected_by),
+        "verdict": summary.verdict_record(
+            ours.kept,
+            ours.epochs,
+            gain,
+            controls,
+            chooser=ours.selected_by,
+            over=units["resampled"],
+        ),
     }

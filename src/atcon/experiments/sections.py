@@ -78,6 +78,7 @@ class DataConfig(_Section):
     image_size: Positive | None = None
     csv: str | None = None
     boxes: str | None = None
+    group: str | None = None
     download: bool = False
     on_bad_image: BadImage = "skip"
     augmentation: Literal["paper", "horizontal", "rotation", "none"] = "paper"

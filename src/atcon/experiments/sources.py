@@ -14,8 +14,8 @@ SOURCE_WEIGHTS = "source"
 
 
 _WITHOUT_EFFECT = {
-    "digits": ("root", "classes", "csv", "boxes", "download"),
-    "voc": ("csv", "boxes"),
+    "digits": ("root", "classes", "csv", "boxes", "group", "download"),
+    "voc": ("csv", "boxes", "group"),
     "folder": ("download",),
 }
 """Keys of `data` that a data set does not look at; giving one is a mistake worth an error."""
@@ -47,6 +47,7 @@ def image_set_of(config: DataConfig) -> ImageSet:
         csv=config.csv,
         boxes=config.boxes,
         classes=config.classes,
+        group=config.group,
         on_bad_image=config.on_bad_image,
     )
 

@@ -20,7 +20,6 @@ from atcon.evaluation import (
     mean_average_precision,
     paired_bootstrap,
     predict,
-    resample_weights,
     weighted_mean,
 )
 from atcon.experiments.judge import Judged, Verdicts
@@ -175,13 +174,15 @@ def verdict_record(
     epochs: int,
     gain: Mapping[str, Any],
     controls: Mapping[str, Any],
+    *,
     chooser: str = "map",
+    over: str = "images",
 ) -> dict[str, Any]:
     """Say in one sentence whether consistency helped, from Holm-corrected tests.
 
     It helps where F1, mAP or IoU rises clearly, none falls clearly, and the rise is clearly above
     that of every control that was run. `chooser` is the validation metric or the stopping rule that
-    kept the epoch.
+    kept the epoch; `over` says what the intervals resample, "images" or "groups".
     """
     if not kept:
         why = (
@@ -209,7 +210,7 @@ def verdict_record(
     return {
         "outcome": outcome,
         "sentence": f"{_SENTENCES[outcome]} {listed}.",
-        "reasons": _reasons(up, down, beaten, controls),
+        "reasons": _reasons(up, down, beaten, controls, over),
     }
 
 
@@ -234,7 +235,7 @@ def _outcome(up: list[str], down: list[str], beaten: list[str]) -> str:
 
 
 def _reasons(
-    up: list[str], down: list[str], beaten: list[str], controls: Mapping[str, Any]
+    up: list[str], down: list[str], beaten: list[str], controls: Mapping[str, Any], over: str
 ) -> list[str]:
     reasons = [
         f"{_NAMES[name]} {way} clearly (Holm-corrected p < {CLEAR})"
@@ -246,7 +247,8 @@ def _reasons(
         reasons.append(f"{', '.join(unbeaten)}: not clearly above every control")
     if "uniform" not in controls:
         reasons.append("the control with a uniform mask was not run")
-    reasons.append("one training run on one split; test images are what the intervals cover")
+    covered = "groups of test images" if over == "groups" else "test images"
+    reasons.append(f"one training run on one split; {covered} are what the intervals cover")
     return reasons
 
 
@@ -303,8 +305,3 @@ def _scaled(name: str, value: float) -> float | None:
     if name in UNSCALED:
         return round(value, 5)
     return round(PERCENT * value, 3)
-
-
-def weights_for(count: int, resamples: int, seed: int) -> np.ndarray:
-    """The resamples that every metric and every gain of a run share."""
-    return resample_weights(count, resamples, seed=np.random.default_rng([seed, 2]))

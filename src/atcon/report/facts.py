@@ -20,6 +20,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "Classes", f"{len(classes)} ({kind}): {', '.join(map(str, classes))}"
     yield "Images per class", _images_per_class(run.split)
     yield "Images", _counts(summary)
+    groups = dig_number(summary, "test_groups")
+    if groups is not None:
+        yield "Groups", f"{groups:,.0f} among the test images; intervals resample whole groups"
     if dig(summary, "judged") == "development":
         yield (
             "Judged on",

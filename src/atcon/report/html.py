@@ -60,6 +60,7 @@ def _context(run: Run, images: bool) -> dict[str, Any]:
         "reasons": [str(reason) for reason in dig_list(summary, "verdict", "reasons")],
         "level": f"{100 * (dig_number(summary, 'level') or 0.95):.0f} %",
         "resamples": dig_number(summary, "resamples"),
+        "groups": dig_number(summary, "test_groups"),
         "version": dig(summary, "atcon"),
         "seed": dig(summary, "seed"),
         "facts": facts.facts(run),
