@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "baselines": _METHOD | {"training"},
     "experiments": _METHOD | _PARTS | {"training", "baselines"},
     "report": {"errors", "records"},
-    "cli": _METHOD | _PARTS | {"inspection", "training", "baselines", "experiments", "report"},
+    "sharing": {"errors", "records", "report", "experiments"},
+    "cli": _METHOD
+    | _PARTS
+    | {"inspection", "training", "baselines", "experiments", "report", "sharing"},
 }
 """What each part may import besides itself and the version in `atcon`; the table of the page."""
 

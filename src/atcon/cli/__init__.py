@@ -1,5 +1,6 @@
 """The command line. Commands import what they need when they run, so that help is instant."""
 
+import os
 import sys
 
 from atcon.errors import AtconError
@@ -17,6 +18,9 @@ WRONG_PATH = (
 def main() -> None:
     """Run a command; an error that a user can act on is one message, never a traceback."""
     from atcon.cli.app import app  # noqa: PLC0415  keeps `import atcon.cli` light
+
+    # timm's client, which fetches weights where asked to, would tell what else is installed
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
     try:
         app()

@@ -16,6 +16,7 @@ from atcon.cli import (
     repeat,
     report,
     run,
+    share,
     tables,
 )
 
@@ -53,6 +54,7 @@ app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
 app.command("check")(check.check)
 app.command("report")(report.report)
+app.command("share")(share.share)
 app.command("list")(tables.list_table)
 app.command("show")(configs.show)
 app.command("copy")(configs.copy)

@@ -75,6 +75,7 @@ def _context(run: Run, images: bool) -> dict[str, Any]:
         "scatter": figures.scatter(run),
         "cards": gallery.cards(run),
         "images": images,
+        "pseudonyms": bool(run.shared),
         "skipped": facts.skipped(run.split),
         "config": run.config,
         "machine": facts.machine(run.environment),

@@ -34,6 +34,7 @@ class Run:
     config: str
     localisation: Mapping[str, Sequence[Record]]
     gallery: Record
+    shared: Record
 
 
 def read_run(folder: Path) -> Run:
@@ -58,6 +59,7 @@ def read_run(folder: Path) -> Run:
             stage: _table(folder / "localisation" / f"{stage}.csv", read_csv) for stage in STAGES
         },
         gallery=_optional(folder / "gallery" / "index.json"),
+        shared=_optional(folder / "shared.json"),
     )
 
 

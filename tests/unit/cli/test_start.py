@@ -19,6 +19,7 @@ COMMANDS = (
     "check",
     "compare",
     "report",
+    "share",
     "list",
     "show",
     "copy",
