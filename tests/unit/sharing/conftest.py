@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from finished_folders import edit
+from offline import offline
 from patients import GROUPS, HOST, MARKERS, NAMES, PLACES, make_patients
 from pipeline import atcon, folder_config, truncate
 
@@ -18,11 +19,13 @@ class Clinic:
         images: The folder of the images.
         run: The finished run.
         words: Names, groups, places, the machine, and the hashes of the files.
+        attempts: To reach the network while it ran.
     """
 
     images: Path
     run: Path
     words: tuple[str, ...]
+    attempts: tuple[str, ...]
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +38,13 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
     for path in sorted(images.glob("red/*"))[:4]:
         truncate(path)
     config = folder_config(base / "own.yaml", images)
-    ended = atcon("run", config, "--out", base / "run", "--set", "controls.uniform=false")
+    with offline() as attempts:
+        ended = atcon("run", config, "--out", base / "run", "--set", "controls.uniform=false")
     assert ended.code == 0, ended.err
     edit(base / "run" / "split.json", _with_groups)
     edit(base / "run" / "environment.json", lambda one: one.update(platform=f"Linux-6.1-{HOST}"))
     words = (*NAMES, *GROUPS, *PLACES, *MARKERS, HOST, str(images), *hashes)
-    return Clinic(images, base / "run", words)
+    return Clinic(images, base / "run", words, tuple(attempts))
 
 
 def _with_groups(split: dict) -> None:
