@@ -14,8 +14,8 @@ _COLUMNS = frozenset(
     | {"mask_contrast"}
 )
 """Of the tables of a stage, besides the classes."""
-_ENTRY = ("labels", "boxes", "stages")
-"""Of an image of the gallery, besides its name and file."""
+_ENTRY = ("labels", "boxes", "stages", "rate")
+"""Of an image or a clip of the gallery, besides its name and file."""
 CAUSES = (
     "no such file",
     "not an image in a known format, or an empty file",
