@@ -24,6 +24,18 @@ class BadImageError(InputError):
     """One image cannot be used; the stated policy decides whether it is skipped or ends the run."""
 
 
+class BadVideoError(BadImageError):
+    """One recording, event or clip cannot be used; as above.
+
+    Attributes:
+        reason: Its kind in one word, to count by.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def no_such(kind: str, name: str, known: Collection[str]) -> InputError:
     """Say that a table has no such name; the nearest is given, and all are listed."""
     nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]

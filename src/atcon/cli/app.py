@@ -8,6 +8,7 @@ from atcon import __version__
 from atcon.cli import (
     attend,
     check,
+    clips,
     compare,
     configs,
     demo,
@@ -52,6 +53,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
+app.command("clips")(clips.clips)
 app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("share")(share.share)

@@ -22,6 +22,7 @@ _ROWS = (
     ("consistency", "consistency of the maps"),
 )
 _CONTROLS = {"uniform": "uniform mask", "calibration": "thresholds fitted on validation"}
+_UNITS = {"evaluation": "images", "clips": "clips"}
 _SHOWN = {"loss": "loss", "correlation": "consistency", "mask_contrast": "mask contrast"}
 
 
@@ -44,7 +45,7 @@ class LineProgress(Progress):
 
     def begin(self, title: str, total: int) -> None:
         """Print what starts."""
-        self.note(f"{title}: {total} {'images' if title == 'evaluation' else 'steps'}")
+        self.note(f"{title}: {total} {_UNITS.get(title, 'steps')}")
 
 
 class BarProgress(Progress):

@@ -1,6 +1,8 @@
 """Data sets, few-shot splits, decoding and augmentation."""
 
 from atcon.data.augment import AUGMENTATIONS
+from atcon.data.clip_files import read_clip
+from atcon.data.decoding import read_video
 from atcon.data.digits import digits, digits_source
 from atcon.data.few_shot import Split, draw_test, few_shot_split, group_of
 from atcon.data.folder import folder
@@ -34,7 +36,9 @@ __all__ = [
     "group_of",
     "left_over",
     "load",
+    "read_clip",
     "read_image",
+    "read_video",
     "resize",
     "stream",
     "unlabelled",

@@ -14,9 +14,9 @@ class Skips:
         entries: Name and reason of every image passed over, in the order met.
     """
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, key: str = "on_bad_image") -> None:
         if policy not in get_args(OnBadImage):
-            raise InputError(f"on_bad_image: {policy!r} is not a policy; use 'skip' or 'error'")
+            raise InputError(f"{key}: {policy!r} is not a policy; use 'skip' or 'error'")
         self.policy = policy
         self.entries: list[tuple[str, str]] = []
 

@@ -26,7 +26,7 @@ def labels_table(
         InputError: A column is missing, a file occurs twice or leaves the root, a label is not in
             `classes`, or a split or group is half given.
     """
-    lines = list(_read(path, {"file"}))
+    lines = list(read_rows(path, {"file"}))
     columns = set(lines[0][1]) if lines else set()
     if not lines or ("label" in columns) == ("labels" in columns):
         raise InputError(
@@ -44,11 +44,11 @@ def labels_table(
     rows: dict[str, Row] = {}
     for (number, row), cell in zip(lines, cells, strict=True):
         where = f"{path}, line {number}"
-        name = _relative(row["file"], base, where)
+        name = relative_path(row["file"], base, where)
         if name in rows:
             raise InputError(f"{where}: {name} occurs a second time; give each file one row")
         labels = tuple(sorted({label_index(label, names, where) for label in cell}))
-        rows[name] = Row(name, labels, _part(row, where), _group(row, group, where))
+        rows[name] = Row(name, labels, part_name(row, where), _group(row, group, where))
     indexed = list(rows.values())
     if group is not None and group not in columns:
         indexed = grouped(indexed, group)
@@ -73,9 +73,9 @@ def boxes_table(
     """
     boxes: dict[str, tuple[Box, ...]] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    for number, row in _read(path, {"file", "label", "left", "top", "right", "bottom"}):
+    for number, row in read_rows(path, {"file", "label", "left", "top", "right", "bottom"}):
         where = f"{path}, line {number}"
-        name = _relative(row["file"], base, where)
+        name = relative_path(row["file"], base, where)
         if name not in labels:
             repairs.add(name, InputError(f"{where}: no image {name} in the set; box left out"))
             continue
@@ -93,8 +93,12 @@ def boxes_table(
     return boxes
 
 
-def _read(path: Path, needed: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give line number and cells of each row, stripped."""
+def read_rows(path: Path, needed: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give line number and cells of each row, stripped.
+
+    Raises:
+        InputError: The table cannot be read, lacks a column of `needed`, or a row has other cells.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle, skipinitialspace=True)
@@ -126,7 +130,12 @@ def _labels(row: Mapping[str, str], where: str, multi_label: bool) -> list[str]:
     return [row["label"]]
 
 
-def _part(row: Mapping[str, str], where: str) -> str | None:
+def part_name(row: Mapping[str, str], where: str) -> str | None:
+    """Give train, validation or test as the column `split` says; None where there is none.
+
+    Raises:
+        InputError: It says something else.
+    """
     if "split" not in row:
         return None
     if row["split"].lower() not in PART_NAMES:
@@ -145,8 +154,12 @@ def _group(row: Mapping[str, str], column: str | None, where: str) -> str | None
     return row[column]
 
 
-def _relative(file: str, base: Path, where: str) -> str:
-    """Give the path relative to the root, with forward slashes; refuse one that leaves it."""
+def relative_path(file: str, base: Path, where: str) -> str:
+    """Give the path relative to the root, with forward slashes.
+
+    Raises:
+        InputError: It leaves the root.
+    """
     root = os.path.abspath(base)  # noqa: PTH100 - Path.resolve would follow links
     path = os.path.normpath(os.path.join(root, file))  # noqa: PTH118 - normpath works on text
     if not file or not Path(path).is_relative_to(root) or path == root:

@@ -1,0 +1,150 @@
+"""`atcon clips EVENTS.csv --out DIR`: from long recordings to a data set of clips."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atcon.cli import options
+from atcon.errors import InputError
+
+
+def clips(
+    events: Annotated[
+        Path,
+        typer.Argument(
+            help="A CSV with the columns video, patient, start, end, label and perhaps split; "
+            "recordings are relative to its folder."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write, or to continue.")],
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of a clip.")] = 4.0,
+    rate: Annotated[float, typer.Option("--rate", help="Frames per second of a clip.")] = 4.0,
+    size: Annotated[int, typer.Option("--size", min=1, help="Side of a frame, in pixels.")] = 80,
+    stride: Annotated[
+        float | None,
+        typer.Option("--stride", help="Seconds from one clip to the next; else --seconds."),
+    ] = None,
+    short: Annotated[
+        str, typer.Option("--short", help="Events shorter than a clip: skip, or pad (last frame).")
+    ] = "skip",
+    max_gap: Annotated[
+        float | None,
+        typer.Option(
+            "--max-gap",
+            help="Seconds that a frame may stand; else 1.5 frames, and 0.25 where the rate varies.",
+        ),
+    ] = None,
+    shares: Annotated[
+        str, typer.Option("--shares", help="Of train,validation,test, in proportion.")
+    ] = "1,1,1",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the division.")] = 0,
+    on_bad: Annotated[
+        str, typer.Option("--on-bad", help="Events and clips that cannot be used: skip or error.")
+    ] = "skip",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads; else one per core.")
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Cut labelled events out of long recordings, as clips that are divided by patient.
+
+    The same command continues where it was stopped.
+    """
+    from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.data.cutting import ClipForm  # noqa: PLC0415
+    from atcon.experiments.clips import make_clips  # noqa: PLC0415
+
+    form = ClipForm(seconds, rate, size, stride, short, max_gap)
+    try:
+        with progress_for(quiet=quiet or as_json) as progress:
+            record = make_clips(
+                events,
+                out,
+                form,
+                shares=_numbers(shares),
+                seed=seed,
+                on_bad=on_bad,
+                workers=workers,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"\natcon: stopped; the same command continues in {out}", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    else:
+        _show(record, out)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"--shares: {text!r} is not a list of numbers, such as 2,1,1") from None
+
+
+def _show(record: Mapping[str, Any], out: Path) -> None:
+    """Print the parts, how balanced they are, and what was left out and why."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+
+    console = Console()
+    for table in _tables(record):
+        console.print(table)
+    for line in _lines(record, out):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _tables(record: Mapping[str, Any]) -> list[Any]:
+    from atcon.data.events import REASONS  # noqa: PLC0415
+
+    parts = _table(
+        f"{record['counts']['clips']} clips",
+        ("split", "patients", "clips", *record["classes"]),
+        [
+            (name, part["patients"], part["clips"], *part["classes"].values())
+            for name, part in record["parts"].items()
+        ],
+    )
+    if not record["left_out"]:
+        return [parts]
+    rows = [(REASONS[key], n["event"], n["clip"]) for key, n in record["left_out"].items()]
+    return [parts, _table("left out", ("reason", "events", "clips"), rows)]
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Any:
+    from rich import box  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(escape(column), justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table
+
+
+def _lines(record: Mapping[str, Any], out: Path) -> list[str]:
+    balance, lines = record["balance"], []
+    if balance["from"] == "table":
+        lines.append("splits: as in the table")
+    else:
+        lines.append(
+            f"splits: by patient; no share of a class in a split is further than "
+            f"{100 * balance['worst']:.0f} percentage points from its aim"
+        )
+    lines += [
+        f"no clip of {name!r} in {part}"
+        for part, content in record["parts"].items()
+        for name, count in content["classes"].items()
+        if content["clips"] and not count
+    ]
+    lines += [f"skipped {entry['message']}" for entry in record["skipped"]]
+    if record["kept"]:
+        lines.append(f"{record['kept']} clips were there already")
+    return [*lines, f"clips: {out / 'clips.csv'}"]
