@@ -75,7 +75,7 @@ def remux(source: Path, target: Path, keep: Callable[[int], bool]) -> Path:
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
         stream = reader.streams.video[0]
         copied = writer.add_stream_from_template(stream)
-        packets = (packet for packet in reader.demux(stream) if packet.dts is not None)
+        packets = (packet for packet in reader.demux(stream) if packet.size)
         for place, packet in enumerate(packets):
             if keep(place):
                 packet.stream = copied

@@ -1,32 +1,29 @@
 """Frames of one recording at the times asked for: what a viewer would see then, or an error."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import av
 import numpy as np
 import torch
-from av.container import InputContainer
+from av.logging import ERROR
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
+from atcon.data.complaints import complaints
+from atcon.data.containers import check_place, declared_seconds, opened, pace
 from atcon.data.images import resize
 from atcon.data.trust import EXACT, Problem, Shown, trusted
 from atcon.errors import BadVideoError, InputError
-
-CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,gif,nut"
-"""Files of one recording; a play list could lead to other files and to the network."""
 
 MAX_GAP = 0.25
 """Seconds that a frame of a recording of varying rate may be shown."""
 
 _LOST = 1.5  # frames: a longer step in a recording of constant rate is a lost frame
-_PROBED = 300  # frames that tell whether the rate is constant
 _NEAR = 10.0  # seconds: what is closer is decoded on the way, about as fast as after a seek
 _BACK = (0.0, 2.0, 10.0, 60.0)  # seconds: where a container's index misleads
 
@@ -68,24 +65,17 @@ class Recording:
 
     def __init__(self, path: str | Path, max_gap: float | None = None) -> None:
         self.path = Path(path)
-        self._container = _opened(self.path)
-        try:
-            self._stream = _video_stream(self._container, self.path)
-        except BaseException:
-            self._container.close()
-            raise
-        stream = self._stream
-        self._tick = float(stream.time_base or 0) or 1.0
-        self._start = stream.start_time or 0
-        self.seconds = _declared_seconds(self._container, stream)
-        steps = _steps(self._container, stream)
-        positive = steps[steps > 0]
-        self.interval = float(np.median(positive if len(positive) else [_mean_step(stream)]))
-        default = _LOST * self.interval if _is_constant(steps, self.interval) else MAX_GAP
+        self._container, self._stream = opened(self.path)
+        self._tick = float(self._stream.time_base or 0) or 1.0
+        self._start = self._stream.start_time or 0
+        self.seconds = declared_seconds(self._container, self._stream)
+        self.interval, constant = pace(self._container, self._stream)
+        default = _LOST * self.interval if constant else MAX_GAP
         self.max_gap = default if max_gap is None else max_gap
         self._frames: Iterator[Shown] = iter(())
         self._shown: Shown | None = None
         self._next: Shown | None = None
+        self._heard: list[tuple[int, str, str]] = []
         self._origin = 0.0  # the key frame where decoding began, in seconds
         self._alone = True  # no other key frame was met since
 
@@ -113,9 +103,10 @@ class Recording:
         if not len(times) or any(later < time for time, later in pairwise(times)):
             raise InputError(f"{self.path}: times must be given, in ascending order")
         pixels = []
-        for time in times:
-            frame = _rgb(self._frame_at(time))
-            pixels.append(frame if size is None else resize(frame, size))
+        with complaints() as self._heard:
+            for time in times:
+                frame = _rgb(self._frame_at(time))
+                pixels.append(frame if size is None else resize(frame, size))
         if len({frame.shape for frame in pixels}) > 1:
             raise self._bad("damaged", f"its frames change their size before {times[-1]:g} s")
         return torch.stack(pixels, dim=1)
@@ -129,11 +120,11 @@ class Recording:
         except BadVideoError:
             self._lose()
             raise
-        if shown.doubt is not None:
-            raise shown.doubt
         age = time - shown.time
         if self._next is None and age > max(shown.seconds, self.interval) + EXACT:
             raise self._after_the_end(time, shown)
+        if shown.doubt is not None:
+            raise shown.doubt
         stands = 0.0 if self._next is None else self._next.time - shown.time
         if stands > self.max_gap + EXACT and age > self.interval + EXACT:
             raise self._bad("gap", f"no frame for {stands:g} s after {shown.time:g} s")
@@ -176,8 +167,7 @@ class Recording:
             if first is not None and first.time <= time + EXACT:
                 return first
         self._container.close()
-        self._container = _opened(self.path)
-        self._stream = _video_stream(self._container, self.path)
+        self._container, self._stream = opened(self.path)
         first = self._begin()
         if first is None or first.time > time + EXACT:
             raise self._bad("gap", f"no frame can be decoded at {time:g} s")
@@ -201,6 +191,7 @@ class Recording:
                     first = packet if packet.is_keyframe else None
                 if first is None:
                     continue
+                check_place(self._container, self._stream, packet, self.path)
                 if packet.pts is None or first.pts is None or packet.pts >= first.pts:
                     yield from self._decode_packet(packet)
         except av.FFmpegError as error:
@@ -212,12 +203,15 @@ class Recording:
         if packet.is_corrupt:
             yield Problem(self._bad("damaged", f"the file is damaged{at}"), place)
             return
+        before, frames, cause = len(self._heard), [], ""
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            cause = f"it cannot be decoded{at} ({error.strerror})"
-            yield Problem(self._bad("damaged", cause), place)
-            return
+            cause = error.strerror or str(error)
+        causes = [what.strip() for level, _, what in self._heard[before:] if level <= ERROR]
+        if cause or causes:
+            cause = (causes or [cause])[-1]
+            yield Problem(self._bad("damaged", f"it cannot be decoded{at} ({cause})"), place)
         yield from frames
 
     def _lose(self) -> None:
@@ -235,56 +229,6 @@ class Recording:
 
     def _bad(self, reason: str, what: str) -> BadVideoError:
         return BadVideoError(reason, f"{self.path}: {what}")
-
-
-def _opened(path: Path) -> InputContainer:
-    if not path.is_file():
-        raise BadVideoError("missing", f"{path}: no such file")
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    try:
-        return av.open(f"file:{path}", container_options=options)
-    except av.FFmpegError as error:
-        raise BadVideoError(
-            "unreadable", f"{path}: not a whole recording in a known format ({error.strerror})"
-        ) from error
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Give the first stream of moving pictures, to be decoded on one thread and to the letter."""
-    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
-    if not streams:
-        raise BadVideoError("codec", f"{path}: no video in a known format")
-    stream = streams[0]
-    if stream.codec_context is None:
-        raise BadVideoError("codec", f"{path}: its video codec is not known here")
-    stream.codec_context.thread_count = 1
-    stream.codec_context.options = {"err_detect": "explode"}
-    return stream
-
-
-def _steps(container: InputContainer, stream: VideoStream) -> np.ndarray:
-    """Give the seconds between the first frames, from their time stamps alone."""
-    places: list[int] = []
-    with suppress(av.FFmpegError):  # what is damaged is said where it is needed
-        packets = islice(container.demux(stream), _PROBED)
-        places.extend(packet.pts for packet in packets if packet.pts is not None)
-    return np.diff(np.sort(places)) * float(stream.time_base or 0)
-
-
-def _mean_step(stream: VideoStream) -> float:
-    return 1 / float(stream.average_rate or stream.guessed_rate or 25)
-
-
-def _is_constant(steps: np.ndarray, interval: float) -> bool:
-    """Tell whether nearly all steps are one interval, or several where frames are lost."""
-    beats = steps / interval
-    return bool((np.abs(beats - np.round(beats)) < 0.25).mean() > 0.95) if len(steps) else False
-
-
-def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base
 
 
 def _rgb(frame: VideoFrame) -> UInt8[Tensor, "3 height width"]:
