@@ -68,7 +68,8 @@ def _has_cells(name: str, seen: Recording) -> bool:
         layout = map_layout(output, seen.image, seen.modules[name], grids)
     except InputError:
         return False
-    return len(output) == 1 and layout.kind != "channels first" and math.prod(layout.cells) > 1
+    one = len(output) == max(layout.frames, 1)
+    return one and layout.kind != "channels first" and math.prod(layout.cells) > 1
 
 
 def _convolves(module: nn.Module) -> bool:

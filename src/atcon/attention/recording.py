@@ -38,9 +38,10 @@ class Recording:
 
     @property
     def classifier(self) -> str | None:
-        """Name the last module with weights of its own."""
+        """Name the last module with weights of its own, and no such module inside."""
         weighted = [n for n in self.order if list(self.modules[n].parameters(recurse=False))]
-        return weighted[-1] if weighted else None
+        inner = [n for n in weighted if not any(other.startswith(f"{n}.") for other in weighted)]
+        return inner[-1] if inner else None
 
     def after(self, name: str) -> tuple[str, ...]:
         """Name what ended after the last run of a module."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -37,14 +37,23 @@ class Layout:
             `[batch, *cells, channel]`, or "tokens" `[batch, prefix + cells, channel]`.
         cells: The size of the map.
         prefix: How many tokens come before those of the cells (class, distillation, registers).
+        frames: Where a network of images looks at the frames of clips one by one, so that its batch
+            is `batch * frames`: how many a clip has. Else 0.
     """
 
     kind: Literal["channels first", "channels last", "tokens"]
     cells: Cells
     prefix: int = 0
+    frames: int = 0
 
     def map_in(self, output: Tensor) -> Tensor:
-        """Give the map `[batch, channel, *cells]`, a view of the output."""
+        """Give the map `[batch, channel, *cells]`, a view of the output.
+
+        With `frames`, these are the first axis of the cells.
+        """
+        if self.frames:
+            maps = replace(self, frames=0).map_in(output)
+            return maps.unflatten(0, (-1, self.frames)).transpose(1, 2)
         if self.kind == "channels first":
             return output
         if self.kind == "channels last":
@@ -54,6 +63,8 @@ class Layout:
 
     def output_of(self, maps: Tensor, output: Tensor) -> Tensor:
         """Give a new output that holds these maps, with the prefix tokens of `output`."""
+        if self.frames:
+            return replace(self, frames=0).output_of(maps.transpose(1, 2).flatten(0, 1), output)
         if self.kind == "channels first":
             return maps.clone()
         if self.kind == "channels last":
@@ -74,7 +85,9 @@ def map_layout(
     have the images' shape; if both fit, a layer of linear and layer normalisation modules without
     a convolution is channels-last. With three dimensions it is tokens: their cells are the largest
     grid that a convolution of the pass gave (the patch embedding's), or in a plane the one of the
-    images' shape, and what is over comes first (class token, registers).
+    images' shape, and what is over comes first (class token, registers). Of clips
+    `[batch, channel, frame, height, width]`, an output with a row for every frame is that of a
+    network of images.
 
     Args:
         output: The layer's tensor, or None if it gave none.
@@ -85,6 +98,10 @@ def map_layout(
     Raises:
         InputError: The output is no map of these images.
     """
+    if output is not None and is_of_frames(output.shape, images):
+        shape = (len(output), images.shape[1], *images.shape[3:])
+        inner = map_layout(output, images.new_empty(shape, device="meta"), layer, grids)
+        return replace(inner, frames=images.shape[2])
     if output is not None and output.ndim == images.ndim:
         return _channels(output, images, layer, grids)
     if output is not None and output.ndim == 3:
@@ -92,6 +109,13 @@ def map_layout(
         if cells is not None:
             return Layout("tokens", cells, output.shape[1] - math.prod(cells))
     raise no_map(output, images, layer)
+
+
+def is_of_frames(shape: Sequence[int], images: Tensor) -> bool:
+    """Whether a layer's output is a map of images, or its tokens, for every frame of clips."""
+    if images.ndim != 5 or not shape or shape[0] != len(images) * images.shape[2]:
+        return False
+    return len(shape) == 4 or (len(shape) == 3 and images.shape[2] > 1)
 
 
 def no_map(output: Tensor | None, images: Tensor, layer: nn.Module | None) -> InputError:

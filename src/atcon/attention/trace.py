@@ -173,9 +173,9 @@ def trace(
     kind = images.device.type
     autocast = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
     notes = Notes()
+    folds = folds or (folds_of(model, images) if gradients else Folds({}))
     with ExitStack() as stack:
         kept = [stack.enter_context(kept_output(layer, images, notes.grids)) for layer in wanted]
-        folds = folds or (folds_of(model, images) if gradients else Folds({}))
         stack.enter_context(borrowed(model, images.device, compiled=not (gradients or wanted)))
         images = recordable(images)
         tracked = images.requires_grad
@@ -216,7 +216,7 @@ def _check_layers(
             raise InputError(
                 f"layer {type(layer).__name__} did not run in the model's forward pass"
             )
-        if len(outputs[0].raw) != len(images):
+        if len(outputs[0].maps) != len(images):
             raise no_map(outputs[0].raw, images, layer)
 
 

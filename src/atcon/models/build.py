@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from atcon.errors import InputError
-from atcon.models.families import Family, family_of, resembles
+from atcon.models.families import ONLINE, Family, Takes, family_of, resembles
+from atcon.models.frames import FrameNetwork
+from atcon.models.heads import find_head
 from atcon.models.weights import fit_weights, read_weights
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Network:
         std: Per channel, divided by.
         input_size: Usual side of the square input, in pixels.
         head: Name of the module that makes the logits.
+        takes: "images", "clips", or None where that is not known (a network of one's own).
     """
 
     module: nn.Module
@@ -34,6 +35,7 @@ class Network:
     std: tuple[float, ...]
     input_size: int
     head: str
+    takes: Takes | None = None
 
 
 def build(name: str, *, classes: int, weights: str | Path | None = None, seed: int = 0) -> Network:
@@ -43,10 +45,12 @@ def build(name: str, *, classes: int, weights: str | Path | None = None, seed: i
     new. The global random state is left alone.
 
     Args:
-        name: `digits_resnet`, a classifier of torchvision, `timm/NAME` (extra `timm`), or
-            `package.module:factory`, called with `num_classes=classes`.
+        name: `digits_resnet`, a classifier of images or clips of torchvision, `timm/NAME` (extra
+            `timm`), `package.module:factory`, called with `num_classes=classes`, or any of these
+            for images as `frames/NAME`: shown every frame of a clip, its features averaged.
         classes: Number of outputs.
-        weights: None, "imagenet" (downloaded), or a safetensors or weights-only checkpoint file.
+        weights: None, "imagenet" or "kinetics400" (downloaded), or a safetensors or weights-only
+            checkpoint file.
         seed: Of everything that is newly initialised.
 
     Raises:
@@ -57,20 +61,24 @@ def build(name: str, *, classes: int, weights: str | Path | None = None, seed: i
     family = family_of(name)
     with _seeded(seed):
         module = family.make(name, classes)
-    head = _find_head(module, name, classes)
+    head = find_head(module, name, classes)
     if weights is not None:
         _load(module, family, name, weights, head)
     expected = family.preprocessing(name, module)
-    return Network(module, name, expected.mean, expected.std, expected.input_size, head)
+    return Network(
+        module, name, expected.mean, expected.std, expected.input_size, head, expected.takes
+    )
 
 
 def _load(module: nn.Module, family: Family, name: str, weights: str | Path, head: str) -> None:
-    online = str(weights) == "imagenet"
+    online = str(weights) in ONLINE
     path = Path(weights).expanduser()
+    if isinstance(module, FrameNetwork):
+        module, head = module.backbone, head.removeprefix("backbone.")
     fit_weights(
         module,
-        family.pretrained(name) if online else read_weights(path),
-        source=f"model.weights: {'imagenet' if online else path}, for {name}",
+        family.pretrained(name, str(weights)) if online else read_weights(path),
+        source=f"model.weights: {weights if online else path}, for {name}",
         head=head,
         resembles=lambda state: found if (found := resembles(state)) != name else None,
     )
@@ -85,18 +93,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def _find_head(module: nn.Module, name: str, classes: int) -> str:
-    """Name of the last linear layer with `classes` outputs, else of the last such convolution."""
-    modules: list[tuple[str, nn.Module]] = list(module.named_modules())
-    linear = [k for k, m in modules if isinstance(m, nn.Linear) and m.out_features == classes]
-    convolutions = [
-        k for k, m in modules if isinstance(m, _CONVOLUTIONS) and m.out_channels == classes
-    ]
-    if not linear and not convolutions:
-        raise InputError(
-            f"model.name: {name} has no linear layer or convolution with {classes} outputs; "
-            "does its factory use num_classes?"
-        )
-    return (linear or convolutions)[-1]

@@ -4,8 +4,8 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NoReturn
 
 import torch
 import torchvision
@@ -14,7 +14,17 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from atcon.errors import InputError
 from atcon.models import digits_resnet
+from atcon.models.frames import FrameNetwork
+from atcon.models.heads import find_head
 from atcon.models.weights import State
+
+ONLINE = ("imagenet", "kinetics400")
+"""Weights by the name of what they were trained on, from the internet: of images, and of clips."""
+
+FRAMES = "frames/"
+"""Before the name of a network of images that looks at every frame of a clip."""
+
+Takes = Literal["images", "clips"]
 
 # What torchvision changes about a network when it loads the default weights: only so do the mean,
 # the std and the input size of those weights hold. Auxiliary logits are for training from scratch.
@@ -29,6 +39,7 @@ _WELL_KNOWN = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
     *("squeezenet1_0", "squeezenet1_1", "alexnet", "vgg16", "vgg16_bn", "densenet121"),
     *("inception_v3", "googlenet", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t"),
+    *("r3d_18", "mc3_18", "r2plus1d_18", "swin3d_t"),
 )
 
 
@@ -40,11 +51,13 @@ class Preprocessing:
         mean: Per channel, subtracted from pixels in [0, 1].
         std: Per channel, divided by.
         input_size: Usual side of the square input, in pixels.
+        takes: What a sample is, where that is known.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     input_size: int
+    takes: Takes | None = "images"
 
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
@@ -59,14 +72,14 @@ class Family:
         owns: Whether a name is written as names of this family are.
         names: The names that exist; empty where they cannot be listed.
         make: A randomly initialised network of a name with so many classes.
-        pretrained: The ImageNet weights of a name, from the internet.
+        pretrained: The weights of a name of `ONLINE`, from the internet.
         preprocessing: What a network of a name expects.
     """
 
     owns: Callable[[str], bool]
     names: Callable[[], list[str]]
     make: Callable[[str, int], nn.Module]
-    pretrained: Callable[[str], Mapping[str, Any]]
+    pretrained: Callable[[str, str], Mapping[str, Any]]
     preprocessing: Callable[[str, nn.Module], Preprocessing]
 
 
@@ -83,14 +96,15 @@ def family_of(name: str) -> Family:
         advice = f"did you mean {' or '.join(nearest)}?" if nearest else "see atcon.models.names()"
         raise InputError(
             f"model.name: there is no network {name!r}; {advice} Names are torchvision's, "
-            "'timm/NAME', 'digits_resnet', or 'package.module:factory' for your own network."
+            "'timm/NAME', 'digits_resnet', 'package.module:factory' for your own network, or "
+            "'frames/NAME' for clips."
         )
     return family
 
 
 def names() -> list[str]:
     """Names that `build` accepts without an extra: our own and torchvision's."""
-    return [name for key in ("digits", "torchvision") for name in FAMILIES[key].names()]
+    return [name for key in ("digits", "torchvision", "video") for name in FAMILIES[key].names()]
 
 
 def resembles(weights: State) -> str | None:
@@ -105,16 +119,16 @@ def resembles(weights: State) -> str | None:
     return None
 
 
-def _no_pretrained(name: str) -> NoReturn:
+def _no_pretrained(name: str, weights: str) -> NoReturn:
     raise InputError(
-        f"model.weights: {name} has no 'imagenet' weights; give a file of weights, or none"
+        f"model.weights: {name} has no {weights!r} weights; give a file of weights, or none"
     )
 
 
 def _offline(name: str, error: Exception, where: str) -> NoReturn:
     reason = str(error).strip().split("\n")[0]
     raise InputError(
-        f"model.weights: the ImageNet weights of {name} could not be downloaded ({reason}). "
+        f"model.weights: the weights of {name} could not be downloaded ({reason}). "
         f"Without a connection, give a local file: fetch {where} on another machine and set "
         "model.weights to its path."
     ) from error
@@ -124,6 +138,10 @@ def _torchvision_names() -> list[str]:
     return [str(name) for name in list_models(module=torchvision.models)]
 
 
+def _video_names() -> list[str]:
+    return [str(name) for name in list_models(module=torchvision.models.video)]
+
+
 def _torchvision_make(name: str, classes: int) -> nn.Module:
     network: nn.Module = get_model(
         name, weights=None, num_classes=classes, **_OPTIONS.get(name, {})
@@ -131,7 +149,13 @@ def _torchvision_make(name: str, classes: int) -> nn.Module:
     return network
 
 
-def _torchvision_pretrained(name: str) -> Mapping[str, Any]:
+def _torchvision_pretrained(name: str, trained_on: str) -> Mapping[str, Any]:
+    usual = "kinetics400" if name in _video_names() else "imagenet"
+    if trained_on != usual:
+        raise InputError(
+            f"model.weights: {name} has no {trained_on!r} weights, but {usual!r} ones; set "
+            f"model.weights to {usual}, or to a file of weights"
+        )
     weights = get_model_weights(name).DEFAULT
     try:
         state: Mapping[str, Any] = weights.get_state_dict(progress=False, check_hash=True)
@@ -143,6 +167,31 @@ def _torchvision_pretrained(name: str) -> Mapping[str, Any]:
 def _torchvision_preprocessing(name: str, _: nn.Module) -> Preprocessing:
     crop = get_model_weights(name).DEFAULT.transforms()
     return Preprocessing(tuple(crop.mean), tuple(crop.std), crop.crop_size[0])
+
+
+def _video_preprocessing(name: str, network: nn.Module) -> Preprocessing:
+    return replace(_torchvision_preprocessing(name, network), takes="clips")
+
+
+def _frames_make(name: str, classes: int) -> nn.Module:
+    inner = name.removeprefix(FRAMES)
+    if inner.startswith(FRAMES) or inner in _video_names():
+        raise InputError(
+            f"model.name: {name!r}: what comes after {FRAMES!r} must be a network of images; "
+            f"{inner!r} takes clips already"
+        )
+    backbone = family_of(inner).make(inner, classes)
+    return FrameNetwork(backbone, find_head(backbone, inner, classes))
+
+
+def _frames_pretrained(name: str, trained_on: str) -> Mapping[str, Any]:
+    inner = name.removeprefix(FRAMES)
+    return family_of(inner).pretrained(inner, trained_on)
+
+
+def _frames_preprocessing(name: str, network: nn.Module) -> Preprocessing:
+    inner, backbone = name.removeprefix(FRAMES), network.get_submodule("backbone")
+    return replace(family_of(inner).preprocessing(inner, backbone), takes="clips")
 
 
 def _timm() -> Any:
@@ -165,7 +214,9 @@ def _timm_make(name: str, classes: int) -> nn.Module:
     return network
 
 
-def _timm_pretrained(name: str) -> Mapping[str, Any]:
+def _timm_pretrained(name: str, trained_on: str) -> Mapping[str, Any]:
+    if trained_on != "imagenet":
+        _no_pretrained(name, trained_on)
     timm = _timm()
     try:
         network: nn.Module = timm.create_model(name.removeprefix("timm/"), pretrained=True)
@@ -198,12 +249,19 @@ def _own_make(name: str, classes: int) -> nn.Module:
 
 
 FAMILIES: dict[str, Family] = {
+    "frames": Family(
+        owns=lambda name: name.startswith(FRAMES),
+        names=list,
+        make=_frames_make,
+        pretrained=_frames_pretrained,
+        preprocessing=_frames_preprocessing,
+    ),
     "own": Family(
         owns=lambda name: ":" in name,
         names=list,
         make=_own_make,
         pretrained=_no_pretrained,
-        preprocessing=lambda _name, _network: IMAGENET,
+        preprocessing=lambda _name, _network: replace(IMAGENET, takes=None),
     ),
     "timm": Family(
         owns=lambda name: name.startswith("timm/"),
@@ -218,6 +276,13 @@ FAMILIES: dict[str, Family] = {
         make=lambda _, classes: digits_resnet.DigitsResNet(classes),
         pretrained=_no_pretrained,
         preprocessing=lambda _name, _network: DIGITS,
+    ),
+    "video": Family(
+        owns=lambda name: name in _video_names(),
+        names=_video_names,
+        make=_torchvision_make,
+        pretrained=_torchvision_pretrained,
+        preprocessing=_video_preprocessing,
     ),
     "torchvision": Family(
         owns=lambda _: True,
