@@ -13,7 +13,7 @@ LayerMaps = Float[Tensor, "batch *cells"]  # beside images, whose grid is anothe
 Logits = Float[Tensor, "batch class"]
 Classes = Int[Tensor, " batch"] | Float[Tensor, "batch class"]
 """One class for each sample, or the weights with which its map explains all of them."""
-Pixels = UInt8[Tensor, "channel height width"]
+Pixels = UInt8[Tensor, "channel *frames height width"]
 
 Target = None | str | int | Tensor | Callable[[Tensor], Tensor]
 """What a map explains: the arg max, a named rule such as "positive", one index, one index or one

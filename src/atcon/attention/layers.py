@@ -8,7 +8,6 @@ from torch import nn
 from atcon.attention.blocks import blocks_among, last_read
 from atcon.attention.recording import Recording, record
 from atcon.attention.tokens import is_of_frames
-from atcon.attention.tokens import is_of_frames
 from atcon.attention.wrapped import layer_name, named_layers
 from atcon.errors import InputError
 from atcon.types import Images

@@ -53,7 +53,7 @@ class Layout:
         """
         if self.frames:
             maps = replace(self, frames=0).map_in(output)
-            return maps.unflatten(0, (-1, self.frames)).transpose(1, 2)
+            return maps.reshape(-1, self.frames, *maps.shape[1:]).transpose(1, 2)
         if self.kind == "channels first":
             return output
         if self.kind == "channels last":

@@ -173,7 +173,8 @@ def trace(
     kind = images.device.type
     autocast = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
     notes = Notes()
-    folds = folds or (folds_of(model, images) if gradients else Folds({}))
+    if folds is None:
+        folds = _folds_below(model, wanted, images) if gradients else Folds({})
     with ExitStack() as stack:
         kept = [stack.enter_context(kept_output(layer, images, notes.grids)) for layer in wanted]
         stack.enter_context(borrowed(model, images.device, compiled=not (gradients or wanted)))
@@ -205,6 +206,14 @@ def trace(
         attentions=tuple(notes.weights),
         outputs=found,
     )
+
+
+def _folds_below(model: nn.Module, layers: Sequence[nn.Module], images: Images) -> Folds:
+    """Find what folds while the outputs of layers are read, on one sample."""
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(kept_output(layer, images[:1], ()))
+        return folds_of(model, images)
 
 
 def _check_layers(

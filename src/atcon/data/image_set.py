@@ -1,4 +1,4 @@
-"""A data set before any image is decoded: names, labels, boxes, and how to read one image."""
+"""A data set before any image or clip is decoded: names, labels, boxes, and how to read one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from atcon.types import Example, Pixels
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images of one data set.
+    """The images, or the clips, of one data set.
 
     Attributes:
         name: As in the configuration.
@@ -17,11 +17,13 @@ class ImageSet:
         multi_label: Several classes may hold for one image (sigmoid), or exactly one (soft-max).
         pool: Training images, from which the few-shot and the validation images are drawn.
         test: Opened once, at the end.
-        read: Gives one image as uint8 RGB [3, H, W]; raises `BadImageError`.
+        read: Gives one image as uint8 RGB [3, H, W], or one clip as [3, T, H, W]; raises
+            `BadImageError`.
         validation: Where the set itself has validation images; otherwise they come from the pool.
         skipped: Name and reason of every image left out while indexing.
         notes: Name and remark of images that were kept with a repair, such as a clipped box.
         root: The folder, or None for images that are composed at run time.
+        frames: Of every clip; None for images.
     """
 
     name: str
@@ -34,3 +36,13 @@ class ImageSet:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     root: Path | None = None
+    frames: int | None = None
+
+    @property
+    def unit(self) -> str:
+        """What its samples are called: images or clips."""
+        return "images" if self.frames is None else "clips"
+
+    def shape(self, size: int) -> tuple[int, ...]:
+        """Give the shape of one sample of this side: `[3, size, size]`, with frames in between."""
+        return (3, size, size) if self.frames is None else (3, self.frames, size, size)

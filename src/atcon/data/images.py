@@ -62,8 +62,8 @@ def read_file(example: Example) -> Pixels:
     return read_image(example.path)
 
 
-def resize(pixels: Pixels, size: int) -> UInt8[Tensor, "channel {size} {size}"]:
-    """Squash to [3, size, size], bilinear with anti-aliasing; the aspect ratio is not kept."""
+def resize(pixels: Pixels, size: int) -> UInt8[Tensor, "channel *frames {size} {size}"]:
+    """Squash images or clips to `size`, bilinear with anti-aliasing; the aspect ratio is lost."""
     bilinear = InterpolationMode.BILINEAR
     squashed: Tensor = v2.resize(pixels, [size, size], interpolation=bilinear, antialias=True)
     return squashed

@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Decoded:
-    """Images in memory.
+    """Images, or clips, in memory.
 
     Attributes:
         pixels: uint8 RGB, all of one size.
@@ -33,7 +33,7 @@ class Decoded:
         hashes: SHA-256 by name, of the file (of the pixels where there is no file).
     """
 
-    pixels: UInt8[Tensor, "image 3 size size"]
+    pixels: UInt8[Tensor, "image 3 *frames size size"]
     labels: Float[Tensor, "image class"]
     examples: tuple[Example, ...]
     skipped: tuple[tuple[str, str], ...]
@@ -67,7 +67,13 @@ class Reader:
     def _decode(self, example: Example) -> tuple[Pixels, str]:
         pixels = self.image_set.read(example)
         content = Path(example.path).read_bytes() if example.path else pixels.numpy().tobytes()
-        return resize(pixels, self.size), hashlib.sha256(content).hexdigest()
+        pixels = resize(pixels, self.size)
+        if pixels.shape != self.image_set.shape(self.size):
+            raise BadImageError(
+                f"{example.name}: shape {list(pixels.shape)}, where the {self.image_set.unit} of "
+                f"{self.image_set.name} have {list(self.image_set.shape(self.size))}"
+            )
+        return pixels, hashlib.sha256(content).hexdigest()
 
 
 def load(
@@ -134,7 +140,8 @@ def _decode(
     skips: Skips,
     progress: Progress | None,
 ) -> Decoded:
-    pixels = torch.empty(len(examples), 3, reader.size, reader.size, dtype=torch.uint8)
+    shape = reader.image_set.shape(reader.size)
+    pixels = torch.empty(len(examples), *shape, dtype=torch.uint8)
     kept: list[Example] = []
     hashes: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as workers:

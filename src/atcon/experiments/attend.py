@@ -81,7 +81,7 @@ def attend(
             progress.note(f"passed over: {error}")
             continue
         file = f"{len(entries):04d}.npz"
-        arrays = {"image": pixels.permute(1, 2, 0).numpy()}
+        arrays = {"image": pixels.movedim(0, -1).numpy()}
         answers = {}
         for stage in stages:
             answers[stage], found = _answer(question, stage, pixels, path)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atcon.attention import logits_of
 from atcon.baselines import ViewBatch
-from atcon.data import AUGMENTATIONS, Decoded
+from atcon.data import AUGMENTATIONS, Decoded, group_of
 from atcon.data.augment import Augmentation
 from atcon.evaluation import f1, mean_average_precision, point, predict
 from atcon.experiments.folder import RunFolder
@@ -19,6 +19,7 @@ from atcon.experiments.progress import Progress
 from atcon.experiments.sections import RunConfig, StageConfig
 from atcon.models import Network
 from atcon.training import Batch, Batches, generator_of, seed_of
+from atcon.types import Example
 
 EVALUATION_BATCH = 32
 
@@ -38,6 +39,7 @@ class Bench:
         validation: What chooses epochs and thresholds; None: there are no labels for that.
         followed: What nothing is chosen by, but measured after every round; None: nothing is.
         multi_label: Whether several classes may hold for one image.
+        metric: Of the validation, which chooses epochs: "map" or "f1".
         layer: What Grad-CAM explains.
         progress: Told about every step.
     """
@@ -52,6 +54,7 @@ class Bench:
     validation: Decoded | None
     followed: Decoded | None
     multi_label: bool
+    metric: str
     layer: str
     progress: Progress
 
@@ -65,17 +68,33 @@ class Bench:
     @property
     def unlabelled_names(self) -> list[str]:
         """Their names."""
+        return [example.name for example in self._unlabelled]
+
+    @property
+    def unlabelled_groups(self) -> Tensor:
+        """A number for the group of each."""
+        groups = [group_of(example) for example in self._unlabelled]
+        number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+        return torch.tensor([number[group] for group in groups])
+
+    @property
+    def _unlabelled(self) -> tuple[Example, ...]:
         extra = () if self.unlabelled is None else self.unlabelled.examples
-        return [example.name for example in (*self.train.examples, *extra)]
+        return (*self.train.examples, *extra)
 
 
 def inputs_of(pixels: Tensor, network: Network, device: torch.device) -> Tensor:
-    """Normalise `[batch, 3, height, width]` bytes as the network expects them, in its precision."""
-    kind = next(network.module.parameters()).dtype
-    mean = torch.tensor(network.mean, device=device, dtype=kind)[:, None, None]
-    std = torch.tensor(network.std, device=device, dtype=kind)[:, None, None]
+    """Normalise bytes as the network expects them, in its precision.
+
+    Images `[batch, 3, height, width]` and clips `[batch, 3, frame, height, width]` have their
+    channels last in memory, which convolutions prefer.
+    """
+    kind, ones = next(network.module.parameters()).dtype, [1] * (pixels.ndim - 2)
+    mean = torch.tensor(network.mean, device=device, dtype=kind).view(-1, *ones)
+    std = torch.tensor(network.std, device=device, dtype=kind).view(-1, *ones)
     images = (pixels.to(device).to(kind) / 255 - mean) / std
-    return images.contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if pixels.ndim == 4 else torch.channels_last_3d
+    return images.contiguous(memory_format=layout)
 
 
 @torch.no_grad()
@@ -151,9 +170,11 @@ def view_batches(
 ) -> Batches:
     """Two views of every image of consistency steps, as `ViewBatch`es.
 
-    Each image is a group of its own: what a queue holds of it is no negative of it.
+    What is of one group (a patient) is no negative of each other; an image without one is a group
+    of its own, also in the queue.
     """
     pixels, names = bench.unlabelled_pixels, bench.unlabelled_names
+    groups = bench.unlabelled_groups
     classes = bench.train.labels.shape[1]
 
     def batches(epoch: int) -> Iterator[Batch]:
@@ -163,7 +184,7 @@ def view_batches(
             one, two = (inputs_of(view, bench.network, bench.fabric.device) for view in views)
             labels = torch.full((len(chunk), classes), torch.nan, device=bench.fabric.device)
             shown = tuple(names[i] for i in chunk.tolist())
-            yield ViewBatch(one, labels, shown, two, groups=chunk.to(bench.fabric.device))
+            yield ViewBatch(one, labels, shown, two, groups[chunk].to(bench.fabric.device))
 
     return batches
 

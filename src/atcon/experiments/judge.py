@@ -204,7 +204,7 @@ def try_maps(
         config: Of the run.
         network: As it is before training; on the fabric's device.
         layer: The layer that Grad-CAM explains.
-        pixels: `[batch, 3, height, width]` bytes; one image is enough.
+        pixels: The bytes of images or clips; one is enough.
         fabric: Device and precision.
 
     Raises:
@@ -229,9 +229,9 @@ def shown_maps(comparison: Comparison) -> dict[str, Tensor]:
     return {**maps, MAPS[2]: torch.ones_like(maps[MAPS[1]]) if mask is None else mask}
 
 
-def guided_activations(network: Network, size: int, device: torch.device) -> int:
-    """How many activations of the network the guided rule reaches."""
-    black = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+def guided_activations(network: Network, shape: Sequence[int], device: torch.device) -> int:
+    """How many activations of the network the guided rule reaches, of a sample of this shape."""
+    black = torch.zeros(1, *shape, dtype=torch.uint8)
     return count_guided(network.module, inputs_of(black, network, device))
 
 
@@ -260,7 +260,7 @@ def _picture(
         if example.name in pictured:
             maps = shown_maps(comparison)
             picture = verdicts.pictures.setdefault(example.name, {})
-            picture["image"] = batch.pixels[row].permute(1, 2, 0).numpy()
+            picture["image"] = batch.pixels[row].movedim(0, -1).numpy()
             for name, values in maps.items():
                 picture[f"{stage}_{name}"] = _numbers(values[row])
 

@@ -26,8 +26,8 @@ from atcon.experiments.parts import followed_of, split_of, unlabelled_of
 from atcon.experiments.progress import Progress
 from atcon.experiments.resampling import groups_of, resampled_record, weights_for
 from atcon.experiments.sections import RunConfig
-from atcon.experiments.setup import fabric_of, placed, size_of, stage_network
-from atcon.experiments.sources import image_set_of, network_of
+from atcon.experiments.setup import fabric_of, metric_of, placed, size_of, stage_network
+from atcon.experiments.sources import check_fit, image_set_of, network_of
 from atcon.experiments.stages import StageResult, run_stage
 from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
@@ -51,6 +51,7 @@ def run(
     folder.check(config_text, resume=resume)
     image_set = image_set_of(config.data)
     network = network_of(config, len(image_set.classes))
+    check_fit(network, image_set)
     fabric = fabric_of(config)
     reader = Reader(image_set, size_of(config, network))
     split = split_of(config, reader)
@@ -99,7 +100,7 @@ def _bench(
     validation = load(reader, split.validation, policy) if split.validation else None
     extra = unlabelled_of(config, reader, split)
     module = placed(config, network.module, fabric)
-    blank = torch.zeros(1, 3, size, size, device=fabric.device)
+    blank = torch.zeros(1, *image_set.shape(size), device=fabric.device)
     if config.model.padding is not None:
         check_padding(module, blank)
     layer, _ = resolve_layer(
@@ -115,7 +116,9 @@ def _bench(
     counts = f"{len(train.examples)} training, {len(split.validation)} validation"
     if extra is not None:
         counts += f", {len(extra.examples)} unlabelled"
-    progress.note(f"{counts}, {len(split.test)} test images; {network.name}, Grad-CAM at {layer}")
+    progress.note(
+        f"{counts}, {len(split.test)} test {image_set.unit}; {network.name}, Grad-CAM at {layer}"
+    )
     return Bench(
         config=config,
         folder=folder,
@@ -127,6 +130,7 @@ def _bench(
         validation=validation,
         followed=followed_of(config, reader, split),
         multi_label=image_set.multi_label,
+        metric=metric_of(config, image_set),
         layer=layer,
         progress=progress,
     )
@@ -254,7 +258,8 @@ def _summary(
         "seed": config.seed,
         "classes": list(classes),
         "multi_label": image_set.multi_label,
-        "primary": "map",
+        "unit": image_set.unit,
+        "primary": bench.metric,
         "level": level,
         "resamples": config.evaluation.resamples,
         **units,
@@ -268,7 +273,7 @@ def _summary(
         "model": {
             "name": bench.network.name,
             "layer": bench.layer,
-            "guided": guided_activations(bench.network, size, bench.fabric.device),
+            "guided": guided_activations(bench.network, image_set.shape(size), bench.fabric.device),
         },
         "stages": {
             stage: {

@@ -81,7 +81,7 @@ class DataConfig(_Section):
     group: str | None = None
     download: bool = False
     on_bad_image: BadImage = "skip"
-    augmentation: Literal["paper", "horizontal", "rotation", "none"] = "paper"
+    augmentation: Literal["paper", "horizontal", "rotation", "clip", "none"] = "paper"
     judged: Literal["test", "development"] = "test"
 
 
@@ -222,6 +222,7 @@ class RunConfig(_Section):
     data: DataConfig
     model: ModelConfig
     strategy: Annotated[str, _name_of("training", "STRATEGIES")] = "fine_tuning"
+    selection: Literal["auto", "map", "f1"] = "auto"
     baselines: tuple[Annotated[str, _name_of("experiments.arms", "BASELINES")], ...] = ()
     supervised: SupervisedConfig = SupervisedConfig()
     consistency: ConsistencyConfig = ConsistencyConfig()

@@ -6,6 +6,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from atcon.data import ImageSet
 from atcon.errors import InputError
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.sections import RunConfig
@@ -37,6 +38,13 @@ def size_of(config: RunConfig, network: Network) -> int:
     return config.data.image_size or network.input_size
 
 
+def metric_of(config: RunConfig, image_set: ImageSet) -> str:
+    """Name the validation metric that chooses epochs: mAP, and for clips F1, as in the paper."""
+    if config.selection != "auto":
+        return config.selection
+    return "map" if image_set.frames is None else "f1"
+
+
 def placed(config: RunConfig, module: nn.Module, fabric: Fabric) -> nn.Module:
     """Put a network on the device as a run uses it: its padding, and the channels last.
 
@@ -44,7 +52,13 @@ def placed(config: RunConfig, module: nn.Module, fabric: Fabric) -> nn.Module:
     """
     if config.model.padding is not None:
         set_padding(module, config.model.padding)
-    return fabric.to_device(module).to(memory_format=torch.channels_last)
+    return fabric.to_device(module).to(memory_format=_layout(module))
+
+
+def _layout(module: nn.Module) -> torch.memory_format:
+    """Give the layout of a network's weights: three-dimensional convolutions have one axis more."""
+    clips = any(isinstance(part, nn.Conv3d) for part in module.modules())
+    return torch.channels_last_3d if clips else torch.channels_last
 
 
 def stage_network(

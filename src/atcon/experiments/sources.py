@@ -7,7 +7,7 @@ from atcon.data import ImageSet, digits, folder, voc
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
 from atcon.experiments.sections import DataConfig, RunConfig
-from atcon.models import Network, build
+from atcon.models import ONLINE, Network, build
 
 SOURCE_WEIGHTS = "source"
 """The name of the weights that ship with the package, for the embedded digits."""
@@ -52,6 +52,25 @@ def image_set_of(config: DataConfig) -> ImageSet:
     )
 
 
+def check_fit(network: Network, image_set: ImageSet) -> None:
+    """Refuse images for a network of clips, and clips for one of images.
+
+    Raises:
+        InputError: They do not fit.
+    """
+    if network.takes in (None, image_set.unit):
+        return
+    advice = (
+        f"to show an image network every frame, set model.name to frames/{network.name}"
+        if image_set.unit == "clips"
+        else "choose a network of images"
+    )
+    raise InputError(
+        f"model.name: {network.name} takes {network.takes}, but {image_set.name} holds "
+        f"{image_set.unit}; {advice}"
+    )
+
+
 def network_of(config: RunConfig, classes: int) -> Network:
     """Build the network of a configuration with its starting weights.
 
@@ -63,7 +82,7 @@ def network_of(config: RunConfig, classes: int) -> Network:
         source = files("atcon.models") / "digits_source.safetensors"
         with as_file(source) as path:
             return build(name, classes=classes, weights=path, seed=config.seed)
-    if weights is not None and weights != "imagenet":
+    if weights is not None and weights not in ONLINE:
         return build(
             name, classes=classes, weights=data_path(weights, "model.weights"), seed=config.seed
         )

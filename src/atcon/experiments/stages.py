@@ -37,6 +37,8 @@ from atcon.training import (
 
 DEFAULT_RULE = "drift_budget"
 """What stops a fine-tuning where no validation labels exist (docs/results/stopping.md)."""
+METRICS = ("map", "f1")
+"""What is measured on validation images; one of the two chooses the epoch."""
 PROBE_IMAGES = 64
 """How many images, at most, a stopping rule looks at after every round."""
 
@@ -151,7 +153,7 @@ def rounds_of(settings: StageConfig, batches: int) -> Rounds:
 def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
     rounds = rounds_of(plan.settings, plan.batches)
     selection, chooser = _selection(bench, plan)
-    looks = plan.signals or chooser not in ("map", "last")
+    looks = plan.signals or chooser not in (*METRICS, "last")
     probe = _probe(bench, plan) if looks else None  # it looks at the start
     state = _state(bench, plan, selection, rounds.steps)
     if not _resume(bench, name, state, rounds):
@@ -196,7 +198,7 @@ def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, str]:
     """Choose who keeps a round, and name it: the validation metric, or a stopping rule."""
     labelled, choose = bench.validation is not None, plan.choose
     if labelled and choose in ("labels", "rule"):
-        return Selection("map", plan.settings.patience), "map"
+        return Selection(bench.metric, plan.settings.patience), bench.metric
     rule = {"labels": "last", "rule": DEFAULT_RULE}.get(choose, choose)
     return RuleSelection(rule_named(rule)), rule
 
@@ -288,7 +290,7 @@ def _finish(
 
 def _metrics_of(measured: Mapping[str, float]) -> dict[str, float]:
     """Leave the signals of the rules out; they stand in `metrics.jsonl`."""
-    return {key: measured[key] for key in ("map", "f1") if key in measured}
+    return {key: measured[key] for key in METRICS if key in measured}
 
 
 def _reload(bench: Bench, name: str) -> StageResult:

@@ -187,7 +187,7 @@ def verdict_record(
     if not kept:
         why = (
             "no epoch of fine-tuning was as good on validation as its start"
-            if chooser == "map"
+            if chooser in ("map", "f1")
             else f"the stopping rule {chooser} preferred the start to every epoch of fine-tuning"
         )
         return {

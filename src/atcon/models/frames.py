@@ -31,4 +31,5 @@ class FrameNetwork(nn.Module):
 
     def _average(self, _head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         features: Tensor = inputs[0]
-        return (features.unflatten(0, (-1, self._frames)).mean(dim=1), *inputs[1:])
+        of_frames = features.reshape(-1, self._frames, *features.shape[1:])
+        return (of_frames.mean(dim=1), *inputs[1:])

@@ -79,10 +79,11 @@ def chosen_epoch(summary: Record, stage: str) -> str:
     epoch, epochs = dig_number(record, "epoch"), dig_number(record, "epochs")
     if epoch is None or epochs is None:
         return ""
-    best = dig_number(record, "validation", "map")
-    start = dig_number(record, "start", "map")
-    begin = f" (start {decimal(start)})" if start is not None else ""
     chooser = dig(record, "selected_by")
+    metric = "f1" if chooser == "f1" else "map"
+    best = dig_number(record, "validation", metric)
+    start = dig_number(record, "start", metric)
+    begin = f" (start {decimal(start)})" if start is not None else ""
     if chooser == "last":
         why = (
             ""
@@ -90,13 +91,14 @@ def chosen_epoch(summary: Record, stage: str) -> str:
             else ", as there were no labels to choose by"
         )
         return f"{epochs:.0f} epochs; the last one kept{why}"
-    if chooser not in (None, "map"):
+    if chooser not in (None, "map", "f1"):
         kept = "the start" if epoch == 0 else f"epoch {epoch:.0f}"
         return f"{epochs:.0f} epochs; {kept} kept by the stopping rule {chooser}, without labels"
     if epoch == 0:
         return f"{epochs:.0f} epochs; the start was kept, none was better on validation{begin}"
     reached = f", {decimal(best)}{begin}" if best is not None else ""
-    return f"{epochs:.0f} epochs; epoch {epoch:.0f} kept: best validation mAP{reached}"
+    name = "F1" if metric == "f1" else "mAP"
+    return f"{epochs:.0f} epochs; epoch {epoch:.0f} kept: best validation {name}{reached}"
 
 
 def machine(environment: Record) -> list[tuple[str, str]]:
