@@ -10,7 +10,17 @@ from PIL import Image
 
 from atcon.report.formats import Estimate, ends, plain
 from atcon.report.inputs import STAGES, Record, Run, dig, dig_list, dig_number
-from atcon.report.maps import Bounds, Kind, Pixels, image_of, kinds_of, maps_of, paint, read_arrays
+from atcon.report.maps import (
+    Bounds,
+    Kind,
+    Pixels,
+    image_of,
+    kinds_of,
+    maps_of,
+    paint,
+    read_arrays,
+    strip,
+)
 
 INPUT_SIDE, MAP_SIDE, QUALITY = 320, 224, 80
 
@@ -204,9 +214,12 @@ def _ramp(low: float, high: float) -> Ramp:
 def _picture(
     pixels: Pixels, side: int, alt: str, title: str = "", kind: str = "", ramp: Ramp | None = None
 ) -> Picture:
-    """Encode pixels as a JPEG of at most `side`, never enlarged."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    """Encode an image, or a strip of a clip, as a JPEG of at most `side`, never enlarged.
+
+    A strip may have twice the width: it holds several frames.
+    """
+    image = Image.fromarray(strip(pixels))
+    image.thumbnail((side * (pixels.ndim - 2), side), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY)
     source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

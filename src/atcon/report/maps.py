@@ -20,6 +20,8 @@ Fractions = NDArray[np.float64]
 Bounds = tuple[float, float]
 """The values that the bytes 0 and 255 of a map stand for."""
 
+STRIP, STRIP_COLUMNS = 8, 4
+"""How many frames of a clip a picture shows at most, and how many in a line."""
 MEAN_COLOUR = (124.0, 116.0, 104.0)
 """What zero is in ImageNet's normalised space: where a mask of 0 sends a pixel."""
 _SIGNED, _OVERLAID, _ALONE = "RdBu_r", "viridis", "inferno"
@@ -86,10 +88,12 @@ def read_arrays(path: Path) -> dict[str, Pixels]:
 
 
 def image_of(path: Path, arrays: Mapping[str, Pixels]) -> Pixels:
-    """Give the photograph among the arrays of `path`."""
+    """Give the photograph, or the clip, among the arrays of `path`."""
     image = arrays.get("image")
-    if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(f"{path}: 'image' is missing or is not a uint8 array of H x W x 3")
+    if image is None or image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3:
+        raise InputError(
+            f"{path}: 'image' is missing or is not a uint8 array of H x W x 3, or T x H x W x 3"
+        )
     return image
 
 
@@ -102,8 +106,10 @@ def maps_of(
         array = arrays.get(name)
         if array is not None:
             bounds = _bounds(path, dig(record, "ranges", kind.name), kind.name)
-            if array.dtype != np.uint8 or array.ndim != 2:
-                raise InputError(f"{path}: '{name}' is not a uint8 array of H x W")
+            axes = arrays["image"].ndim - 1
+            if array.dtype != np.uint8 or array.ndim != axes:
+                shape = "T x H x W" if axes == 3 else "H x W"
+                raise InputError(f"{path}: '{name}' is not a uint8 array of {shape}")
             yield kind, array, bounds
 
 
@@ -121,9 +127,10 @@ def paint(kind: Kind, image: Pixels, array: Pixels, bounds: Bounds) -> tuple[Pix
     A map of coarse cells lies over the grey photograph, a fine one is drawn alone, its largest 1 %
     clipped. Signed values run from blue over white at 0 to red, unsigned ones from the lowest to
     the highest. The mask is shown by what it leaves of the image, since its own scale from 0 to 1
-    is absolute.
+    is absolute. Of a clip all frames are drawn, with one scale: a map of fewer cells in time is
+    interpolated linearly between them.
     """
-    fractions = array / 255 if kind.fine else _resized(array, image.shape[:2])
+    fractions = array / 255 if kind.fine else _resized(array, image.shape[:-1])
     values = bounds[0] + (bounds[1] - bounds[0]) * fractions
     if not kind.colours:
         return _masked(image, values), bounds
@@ -149,14 +156,44 @@ def coloured(kind: Kind, fractions: Fractions) -> Pixels:
     return pixels
 
 
+def strip(pixels: Pixels) -> Pixels:
+    """Lay frames of a clip `[T, H, W, 3]` side by side, in lines to be read; leave an image alone.
+
+    Of a long clip `STRIP` frames are shown, evenly spaced, the first and the last among them.
+    """
+    if pixels.ndim == 3:
+        return pixels
+    count = min(STRIP, len(pixels))
+    shown = pixels[np.linspace(0, len(pixels) - 1, count).round().astype(int)]
+    lines = -(-count // STRIP_COLUMNS)
+    columns = -(-count // lines)
+    height, width = shown.shape[1:3]
+    sheet = np.full((lines * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
+    for place, frame in enumerate(shown):
+        top, left = (height + 1) * (place // columns), (width + 1) * (place % columns)
+        sheet[top : top + height, left : left + width] = frame
+    return sheet
+
+
 def _resized(array: Pixels, shape: tuple[int, ...]) -> Fractions:
-    """Return a map as fractions of its range, at the size of the image."""
+    """Return a map as fractions of its range, at the size of the image or the clip."""
+    if len(shape) == 3:
+        return np.stack([_resized(cells, shape[1:]) for cells in _in_time(array, shape[0])])
     fractions = Image.fromarray(array.astype(np.float32) / 255)
     return np.asarray(fractions.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), float)
 
 
+def _in_time(array: Pixels, frames: int) -> NDArray[np.float32]:
+    """Interpolate a map's cells in time at the middle of each frame."""
+    at = np.clip((np.arange(frames) + 0.5) * len(array) / frames - 0.5, 0, len(array) - 1)
+    below = np.floor(at).astype(int)
+    above, share = np.minimum(below + 1, len(array) - 1), (at - below)[:, None, None]
+    return np.asarray((1 - share) * array[below] + share * array[above], np.float32)
+
+
 def _overlaid(image: Pixels, colours: Pixels) -> Pixels:
-    grey = np.asarray(Image.fromarray(image).convert("L"), float)[..., None]
+    tall = Image.fromarray(image.reshape(-1, *image.shape[-2:]))  # the frames of a clip as one
+    grey = np.asarray(tall.convert("L"), float).reshape(*image.shape[:-1], 1)
     return _bytes(0.38 * grey + 0.62 * colours)
 
 

@@ -23,6 +23,7 @@ from atcon.report.maps import (
     maps_of,
     paint,
     read_arrays,
+    strip,
 )
 
 SIDE, GAP, MARGIN = 272, 16, 24
@@ -30,7 +31,7 @@ SIDE, GAP, MARGIN = 272, 16, 24
 HEADER, HEADING, TITLE, SCALE = 26, 50, 22, 26
 """Heights of the file's name, a row's heading, a picture's title and its scale."""
 LINE, COLUMNS = TITLE + SIDE + SCALE, 7
-"""Height of a line of pictures, and how many it has at most."""
+"""Height of a line of pictures, and how many it has at most; the strip of a clip counts twice."""
 PAPER, INK, FAINT = "#ffffff", "#1b1f24", "#5f6873"
 
 
@@ -73,10 +74,11 @@ def _sheet(path: Path, entry: Record, stages: list[str], kinds: Sequence[Kind]) 
         raise InputError(f"{path}: the index gives no stage for it")
     arrays = read_arrays(path)
     image = image_of(path, arrays)
-    lines = -(-(1 + len(kinds)) // COLUMNS)
+    side = SIDE * (image.ndim - 2)
+    lines = -(-(1 + len(kinds)) // (COLUMNS * SIDE // side))
     columns = -(-(1 + len(kinds)) // lines)
     row = HEADING + lines * LINE
-    width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
+    width = 2 * MARGIN + columns * side + (columns - 1) * GAP
     sheet = Image.new("RGB", (width, MARGIN + HEADER + len(stages) * row + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(sheet)
     name = Path(str(dig(entry, "name"))).name
@@ -86,14 +88,14 @@ def _sheet(path: Path, entry: Record, stages: list[str], kinds: Sequence[Kind]) 
         top = MARGIN + HEADER + number * row
         heading = f"{_title(stage)}: {_answer(record)}"
         _text(draw, (MARGIN, top + 20), heading, 14, room=width - 2 * MARGIN)
-        panels = [_Panel("Input", image)]
+        panels = [_Panel("Input", strip(image))]
         for kind, array, bounds in maps_of(path, record, stage, arrays, kinds):
             pixels, shown = paint(kind, image, array, bounds)
-            panels.append(_Panel(kind.title, pixels, kind, shown))
+            panels.append(_Panel(kind.title, strip(pixels), kind, shown))
         for place, panel in enumerate(panels):
             line, column = divmod(place, columns)
-            left, upper = MARGIN + column * (SIDE + GAP), top + HEADING + line * LINE
-            _draw_panel(sheet, draw, panel, left, upper)
+            left, upper = MARGIN + column * (side + GAP), top + HEADING + line * LINE
+            _draw_panel(sheet, draw, panel, (left, upper), side)
     return sheet
 
 
@@ -117,11 +119,12 @@ def _percent(record: Record, label: str) -> str:
 
 
 def _draw_panel(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, panel: _Panel, left: int, top: int
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, panel: _Panel, place: tuple[int, int], side: int
 ) -> None:
-    _text(draw, (left, top + 2), panel.title, 12, colour=FAINT, room=SIDE)
-    picture = _fitted(panel.pixels)
-    place = (left + (SIDE - picture.width) // 2, top + TITLE + (SIDE - picture.height) // 2)
+    left, top = place
+    _text(draw, (left, top + 2), panel.title, 12, colour=FAINT, room=side)
+    picture = _fitted(panel.pixels, side)
+    place = (left + (side - picture.width) // 2, top + TITLE + (SIDE - picture.height) // 2)
     sheet.paste(picture, place)
     if panel.kind is None or panel.bounds is None:
         return
@@ -132,7 +135,7 @@ def _draw_panel(
         _text(draw, (left, below), keeps, 11, colour=FAINT)
         return
     start = left + _text(draw, (left, below), low, 11, colour=FAINT) + 6
-    end = left + SIDE - round(_font(11).getlength(high)) - 6
+    end = left + side - round(_font(11).getlength(high)) - 6
     _text(draw, (end + 6, below), high, 11, colour=FAINT)
     if end > start:
         bar = coloured(panel.kind, np.linspace(0, 1, end - start)[None].repeat(8, axis=0))
@@ -143,9 +146,9 @@ def _share(value: float) -> str:
     return f"{100 * min(max(value, 0.0), 1.0):.1f} %"
 
 
-def _fitted(pixels: Pixels) -> Image.Image:
-    """Scale a picture, up or down, so that its longer side is SIDE."""
-    scale = SIDE / max(pixels.shape[:2])
+def _fitted(pixels: Pixels, side: int) -> Image.Image:
+    """Scale a picture, up or down, as large as it fits into SIDE by `side` pixels."""
+    scale = min(SIDE / pixels.shape[0], side / pixels.shape[1])
     height, width = (max(1, round(scale * side)) for side in pixels.shape[:2])
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
 
