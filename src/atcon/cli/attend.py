@@ -1,4 +1,4 @@
-"""`atcon attend RUN IMAGE …`: the maps of new images, as pictures and as numbers."""
+"""`atcon attend RUN IMAGE …`: the maps of new images or clips, as pictures and as numbers."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,10 @@ from atcon.cli import options
 
 def attend(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Image files; for a run on clips, recordings or clip files."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="A new folder for the pictures.")],
     maps: Annotated[
         list[str] | None,
@@ -32,17 +35,23 @@ def attend(
     label: Annotated[
         str | None, typer.Option("--class", help="The class to explain; else the top predicted.")
     ] = None,
+    start: Annotated[
+        float, typer.Option("--start", min=0, help="Where in a recording the clip begins: seconds.")
+    ] = 0.0,
     device: options.Device = None,
     precision: options.Precision = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what the networks of a run look at: a picture per image, the numbers in index.json."""
+    """Show what the networks of a run look at: a picture per image, the numbers in index.json.
+
+    Of a clip the picture is a strip of its frames, and there is a film (MP4) for each stage.
+    """
     from atcon.cli.display import progress_for  # noqa: PLC0415
     from atcon.experiments.attend import attend as attend_images  # noqa: PLC0415
     from atcon.experiments.gallery import STAGES  # noqa: PLC0415
     from atcon.experiments.judge import MAPS  # noqa: PLC0415
-    from atcon.report import write_sheets  # noqa: PLC0415
+    from atcon.report import write_films, write_sheets  # noqa: PLC0415
 
     entries = attend_images(
         run,
@@ -52,10 +61,11 @@ def attend(
         stages=stage or STAGES,
         label=label,
         layer=layer,
+        start=start,
         overrides=options.overrides(None, None, device, precision),
         progress=progress_for(quiet=quiet or as_json),
     )
-    sheets = write_sheets(out)
+    sheets, films = write_sheets(out), write_films(out)
     if as_json:
         typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
@@ -67,3 +77,5 @@ def attend(
             for name, answer in entry["stages"].items()
         )
         typer.echo(f"{entry['name']} -> {sheet} ({answers})")
+    for film in films:
+        typer.echo(f"film -> {film}")

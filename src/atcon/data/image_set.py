@@ -24,6 +24,7 @@ class ImageSet:
         notes: Name and remark of images that were kept with a repair, such as a clipped box.
         root: The folder, or None for images that are composed at run time.
         frames: Of every clip; None for images.
+        rate: Frames per second of a clip; None for images.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ImageSet:
     notes: tuple[tuple[str, str], ...] = ()
     root: Path | None = None
     frames: int | None = None
+    rate: float | None = None
 
     @property
     def unit(self) -> str:

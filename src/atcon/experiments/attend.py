@@ -1,4 +1,4 @@
-"""Look at new images through the networks of a finished run."""
+"""Look at new images or clips through the networks of a finished run."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,26 @@ from lightning_fabric import Fabric
 
 from atcon.attention import attention_named
 from atcon.consistency import Comparison, contrast_of
-from atcon.data import read_image, resize
+from atcon.data import read_clip, read_image, read_video, resize
 from atcon.errors import BadImageError, InputError
 from atcon.evaluation import predict
 from atcon.experiments.bench import inputs_of, squash_logits
 from atcon.experiments.finished import FinishedRun, reopen
-from atcon.experiments.gallery import STAGES, defined, put_maps, write_arrays, write_index
+from atcon.experiments.gallery import (
+    STAGES,
+    defined,
+    put_maps,
+    rate_record,
+    write_arrays,
+    write_index,
+)
 from atcon.experiments.judge import MAPS, MASK, judging_loss
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of
 from atcon.models import Network
+from atcon.types import Pixels
+
+CLIP_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,23 +54,25 @@ def attend(
     stages: Sequence[str] = STAGES,
     label: str | None = None,
     layer: str | None = None,
+    start: float = 0.0,
     overrides: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Compute the maps of new images with the networks of a finished run.
+    """Compute the maps of new images, or clips, with the networks of a finished run.
 
     Writes `NNNN.npz` per image and `index.json` in the gallery's format; an image that cannot be
     read is named and passed over.
 
     Args:
         run: The run folder.
-        images: Image files.
+        images: Image files; of a run on clips, files of `atcon clips`, or recordings.
         out: A new folder.
         maps: Names of `atcon.attention.ATTENTION`, and "mask": what the mask of the run's
             consistency leaves of the image.
         stages: Whose networks to ask.
         label: The class to explain; None for the top predicted one of each network.
         layer: The layer to explain, also for the consistency; None for the run's.
+        start: Where in a recording the clip begins, in seconds.
         overrides: `device=…`, `precision=…`.
         progress: Told what was passed over.
 
@@ -76,7 +88,7 @@ def attend(
     entries: list[dict[str, Any]] = []
     for path in images:
         try:
-            pixels = resize(read_image(path), size)
+            pixels = resize(_read(path, question.opened, start), size)
         except BadImageError as error:
             progress.note(f"passed over: {error}")
             continue
@@ -87,11 +99,10 @@ def attend(
             answers[stage], found = _answer(question, stage, pixels, path)
             answers[stage]["ranges"] = put_maps(arrays, stage, found)
         write_arrays(out / file, arrays)
-        entries.append(
-            {"name": str(path), "file": file, "labels": [], "boxes": [], "stages": answers}
-        )
+        known = {"name": str(path), "file": file, "labels": [], "boxes": [], "stages": answers}
+        entries.append({**known, **rate_record(question.opened.record)})
     if not entries:
-        raise InputError("no image could be read")
+        raise InputError(f"none of the {len(images)} files could be read")
     write_index(out, question.maps, stages, entries)
     return entries
 
@@ -121,6 +132,16 @@ def _question(
         target=None if label is None else classes.index(label),
         layer=layer or opened.record["model"]["layer"],
     )
+
+
+def _read(path: Path, opened: FinishedRun, start: float) -> Pixels:
+    """Read what a run's networks take: an image, or a clip of as many frames, equally far apart."""
+    clip = opened.record.get("clip")
+    if clip is None:
+        return read_image(path)
+    if path.suffix == CLIP_SUFFIX:
+        return read_clip(path)
+    return read_video(path, [start + frame / clip["rate"] for frame in range(clip["frames"])])
 
 
 def _answer(

@@ -23,10 +23,20 @@ def draw_pictured(examples: Sequence[Example], count: int, seed: int) -> frozens
     return frozenset(examples[index].name for index in chosen)
 
 
+def rate_record(known: Mapping[str, Any]) -> dict[str, float]:
+    """Give the frames per second of a run's clips, for their entries; nothing of images."""
+    return {"rate": known["clip"]["rate"]} if known.get("clip") else {}
+
+
 def write_gallery(
-    folder: Path, verdicts: Verdicts, classes: Sequence[str], *, multi_label: bool
+    folder: Path,
+    verdicts: Verdicts,
+    classes: Sequence[str],
+    *,
+    multi_label: bool,
+    rate: float | None = None,
 ) -> None:
-    """Write one `.npz` per pictured image and the index."""
+    """Write one `.npz` per pictured image, or clip of so many frames per second, and the index."""
     predicted = {
         stage: predict(verdicts.stages[stage].probabilities, multi_label=multi_label)
         for stage in STAGES
@@ -55,6 +65,7 @@ def write_gallery(
                 "labels": [classes[label] for label in example.labels],
                 "boxes": [{**box._asdict(), "label": classes[box.label]} for box in example.boxes],
                 "stages": stages,
+                **({} if rate is None else {"rate": rate}),
             }
         )
     write_index(folder, MAPS, STAGES, entries)

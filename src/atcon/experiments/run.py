@@ -212,7 +212,15 @@ def _write_parts(bench: Bench, image_set: ImageSet, split: Split, verdicts: Verd
         verdicts,
         image_set.classes,
         multi_label=image_set.multi_label,
+        rate=image_set.rate,
     )
+
+
+def clip_record(image_set: ImageSet) -> dict[str, Any]:
+    """Give the frames of a clip and how many there are in a second; nothing of images."""
+    if image_set.frames is None:
+        return {}
+    return {"clip": {"frames": image_set.frames, "rate": image_set.rate}}
 
 
 def _summary(
@@ -259,6 +267,7 @@ def _summary(
         "classes": list(classes),
         "multi_label": image_set.multi_label,
         "unit": image_set.unit,
+        **clip_record(image_set),
         "primary": bench.metric,
         "level": level,
         "resamples": config.evaluation.resamples,
