@@ -74,6 +74,8 @@ def _context(run: Run, images: bool) -> dict[str, Any]:
         "curves": figures.curves(run),
         "scatter": figures.scatter(run),
         "cards": gallery.cards(run),
+        "clips": dig(summary, "clip") is not None,
+        "primary": dig(summary, "primary"),
         "images": images,
         "pseudonyms": bool(run.shared),
         "skipped": facts.skipped(run.split),

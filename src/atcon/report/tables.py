@@ -21,7 +21,7 @@ METRICS = (
         "map",
         "Mean average precision",
         "How well the network ranks images that show a class above images that do not; "
-        "100 is perfect. The primary measure.",
+        "100 is perfect.",
     ),
     Metric(
         "map_weighted",
