@@ -7,7 +7,6 @@ from torch import nn
 
 from atcon.attention.blocks import blocks_among, last_read
 from atcon.attention.recording import Recording, record
-from atcon.attention.tokens import is_of_frames
 from atcon.attention.wrapped import layer_name, named_layers
 from atcon.errors import InputError
 from atcon.types import Images
@@ -42,7 +41,7 @@ def find_layer(model: nn.Module, images: Images, kind: LayerKind = "stage") -> s
         for name in seen.order
         if isinstance(seen.modules[name], _CONVOLUTIONS)
         and name != head
-        and _is_a_map(seen.shapes[name], seen.image)
+        and seen.is_map(name)
         and max(seen.shapes[name][2:], default=1) > 1
     ]
     if not convolutions:
@@ -84,10 +83,6 @@ def resolve_layer(
         if module is layer:
             return layer_name(name), modules[layer_name(name)]
     raise InputError(f"layer {type(layer).__name__} is not a module of {type(model).__name__}")
-
-
-def _is_a_map(shape: tuple[int, ...], image: Images) -> bool:
-    return len(shape) == image.ndim or is_of_frames(shape, image)
 
 
 def _convolutional_head(seen: Recording) -> str | None:

@@ -11,7 +11,7 @@ from torch.overrides import BaseTorchFunctionMode
 
 from atcon.attention.borrow import borrowed
 from atcon.attention.target import logits_of
-from atcon.attention.tokens import unpacked
+from atcon.attention.tokens import is_of_frames, unpacked
 from atcon.attention.wrapped import named_layers
 from atcon.types import Images
 
@@ -42,6 +42,11 @@ class Recording:
         weighted = [n for n in self.order if list(self.modules[n].parameters(recurse=False))]
         inner = [n for n in weighted if not any(other.startswith(f"{n}.") for other in weighted)]
         return inner[-1] if inner else None
+
+    def is_map(self, name: str) -> bool:
+        """Whether a module gives channels of a grid, of the image or of each frame of a clip."""
+        shape = self.shapes[name]
+        return len(shape) == self.image.ndim or is_of_frames(shape, self.image)
 
     def after(self, name: str) -> tuple[str, ...]:
         """Name what ended after the last run of a module."""

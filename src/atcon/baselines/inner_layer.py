@@ -54,8 +54,7 @@ def inner_and_last(model: nn.Module, images: Images) -> tuple[str, str]:
 
 def _cells(name: str, seen: Recording) -> int:
     """Count the positions of a layer's output, 1 if it is no map."""
-    shape = seen.shapes[name]
-    return math.prod(shape[2:]) if len(shape) == seen.image.ndim else 1
+    return math.prod(seen.shapes[name][2:]) if seen.is_map(name) else 1
 
 
 def _in_the_next_stage(convolution: str, seen: Recording, body: str) -> bool:
