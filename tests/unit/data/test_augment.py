@@ -89,3 +89,21 @@ def test_rotation_agrees_with_torchvision_image_by_image(batch):
     for index in (0, 7, 399):
         expected = v2.rotate(batch[index], angles[index].item(), interpolation=bilinear)
         assert torch.equal(turned[index], expected)
+
+
+@each
+def test_all_frames_of_a_clip_share_one_draw(name):
+    still = torch.randint(0, 256, (6, 3, 1, 12, 16), generator=generator(), dtype=torch.uint8)
+    clips = AUGMENTATIONS[name](still.expand(-1, -1, 5, -1, -1), generator(3))
+    assert clips.shape == (6, 3, 5, 12, 16)
+    assert (clips == clips[:, :, :1]).all()
+    assert name == "none" or not (clips == clips[:1]).all()
+
+
+@pytest.mark.parametrize("name", ["paper", "horizontal", "rotation"])
+def test_a_frame_of_a_clip_is_augmented_like_an_image(name):
+    frames = torch.randint(0, 256, (6, 3, 5, 12, 16), generator=generator(), dtype=torch.uint8)
+    clips = AUGMENTATIONS[name](frames, generator(3))
+    for frame in range(5):
+        alone = AUGMENTATIONS[name](frames[:, :, frame], generator(3))
+        assert torch.equal(clips[:, :, frame], alone)

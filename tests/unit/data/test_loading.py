@@ -119,3 +119,29 @@ def test_each_image_is_decoded_once_also_when_it_was_tried_for_the_split(images)
 def test_what_can_be_read_agrees_with_decoding(images):
     reader = Reader(images, 6)
     assert [i for i, example in enumerate(images.pool) if reader.problem(example)] == list(BAD)
+
+
+def clips_of(frames: dict[str, int]) -> ImageSet:
+    """Clips by name, each with so many frames; the set says four."""
+    examples = tuple(Example(name, (0,)) for name in frames)
+
+    def read(example: Example) -> torch.Tensor:
+        return torch.full((3, frames[example.name], 6, 8), len(example.name), dtype=torch.uint8)
+
+    return ImageSet("clips", ("a", "b"), False, examples, (), read, frames=4, rate=4.0)
+
+
+def test_clips_are_decoded_with_their_frames_squashed_to_the_size():
+    made = clips_of({"one": 4, "three": 4})
+    decoded = load(Reader(made, 5), made.pool)
+    assert decoded.pixels.shape == (2, 3, 4, 5, 5)
+    assert decoded.pixels.flatten(1).amax(1).tolist() == [3, 5]
+
+
+def test_a_clip_of_another_length_is_skipped_by_name():
+    made = clips_of({"good": 4, "longer": 5})
+    decoded = load(Reader(made, 5), made.pool)
+    assert [example.name for example in decoded.examples] == ["good"]
+    ((name, reason),) = decoded.skipped
+    assert name == "longer"
+    assert "longer: shape [3, 5, 5, 5], where the clips of clips have [3, 4, 5, 5]" in reason
