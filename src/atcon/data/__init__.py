@@ -1,7 +1,9 @@
 """Data sets, few-shot splits, decoding and augmentation."""
 
 from atcon.data.augment import AUGMENTATIONS
-from atcon.data.clip_files import read_clip
+from atcon.data.clip_files import CLIP_SUFFIX, read_clip
+from atcon.data.clips import clips, unlabelled_clips
+from atcon.data.cutting import ClipForm
 from atcon.data.decoding import read_video
 from atcon.data.digits import digits, digits_source
 from atcon.data.few_shot import Split, draw_test, few_shot_split, group_of
@@ -17,9 +19,11 @@ from atcon.data.voc import VOC_CLASSES, voc
 
 __all__ = [
     "AUGMENTATIONS",
+    "CLIP_SUFFIX",
     "VIEWS",
     "VOC_CLASSES",
     "Balance",
+    "ClipForm",
     "Decoded",
     "ImageSet",
     "OnBadImage",
@@ -27,6 +31,7 @@ __all__ = [
     "Split",
     "ViewOptions",
     "balanced_parts",
+    "clips",
     "digits",
     "digits_source",
     "draw_test",
@@ -42,5 +47,6 @@ __all__ = [
     "resize",
     "stream",
     "unlabelled",
+    "unlabelled_clips",
     "voc",
 ]

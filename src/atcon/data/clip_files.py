@@ -13,6 +13,8 @@ from atcon.errors import BadVideoError
 
 ClipPixels = UInt8[Tensor, "3 frame height width"]
 
+CLIP_SUFFIX = ".safetensors"
+
 _ABOUT = "atcon"  # one entry: safetensors writes several in no fixed order
 
 

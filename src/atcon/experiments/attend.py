@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from atcon.attention import attention_named
 from atcon.consistency import Comparison, contrast_of
-from atcon.data import read_clip, read_image, read_video, resize
+from atcon.data import CLIP_SUFFIX, read_clip, read_image, read_video, resize
 from atcon.errors import BadImageError, InputError
 from atcon.evaluation import predict
 from atcon.experiments.bench import inputs_of, squash_logits
@@ -30,8 +30,6 @@ from atcon.experiments.setup import fabric_of, size_of
 from atcon.models import Network
 from atcon.types import Pixels
 
-CLIP_SUFFIX = ".safetensors"
-
 
 @dataclass(frozen=True)
 class _Question:
@@ -45,7 +43,7 @@ class _Question:
     layer: str
 
 
-def attend(
+def attend(  # noqa: PLR0913 - the options of its command
     run: Path,
     images: Sequence[Path],
     out: Path,

@@ -10,9 +10,9 @@ from typing import Any
 from atcon import __version__, records
 from atcon.data.clip_files import clip_key
 from atcon.data.cutting import ClipForm, Cut, cut_clips
-from atcon.data.events import Event, Omissions, Window, conflict, read_events, windows
-from atcon.data.grouped import balanced_parts
-from atcon.errors import BadVideoError, InputError
+from atcon.data.events import Event, Omissions, read_events
+from atcon.data.planning import divided, planned_windows
+from atcon.errors import InputError
 from atcon.experiments.progress import Progress
 
 COLUMNS = ("file", "label", "patient", "split", "video", "start", "end", "sha256")
@@ -90,7 +90,7 @@ def make_clips(
     settings = {**asdict(form), "stride": form.step, "shares": wanted, "seed": seed}
     begun = _begin(table, out, settings)
     folder = _Folder(out)
-    planned = _plan(events, form, omissions)
+    planned = planned_windows(events, form, omissions)
     progress.begin("clips", len(planned))
     cuts = cut_clips(
         table.parent,
@@ -105,7 +105,7 @@ def make_clips(
     if not cuts:
         reasons = Counter(entry.message for entry in omissions.entries)
         raise InputError(f"{table}: no clip is left of it; {next(iter(reasons), 'it has no rows')}")
-    parts, balance = _divide(cuts, wanted, seed)
+    parts, balance = divided([cut.window.event for cut in cuts], wanted, seed)
     records.write_csv(out / MANIFEST, COLUMNS, (_row(folder, cut, parts) for cut in cuts))
     folder.sweep(cuts)
     record = {**begun, "complete": True, **_outcome(events, cuts, parts, omissions)}
@@ -148,49 +148,6 @@ def _begin(table: Path, out: Path, settings: Mapping[str, Any]) -> dict[str, Any
         raise InputError(f"{out} exists and is not a folder of clips: choose another --out")
     records.write_json(out / RECORD, begun)
     return begun
-
-
-def _plan(events: Sequence[Event], form: ClipForm, omissions: Omissions) -> list[Window]:
-    """Give the windows of all events that mean one thing only, each once."""
-    of_video: dict[str, list[Event]] = {}
-    for event in events:
-        of_video.setdefault(event.video, []).append(event)
-    planned: dict[tuple[str, float, float], Window] = {}
-    for event in events:
-        try:
-            found = windows(event, form.seconds, form.step, form.short)
-        except BadVideoError as error:
-            omissions.add(event, error)
-            continue
-        for window in found:
-            place = (event.video, round(window.start, 6), round(window.end, 6))
-            problem = conflict(window, of_video[event.video])
-            if problem is None and place in planned:
-                what = f"{window.name}: the same clip as of {planned[place].event.name}"
-                problem = BadVideoError("repeated", what)
-            if problem is None:
-                planned[place] = window
-            else:
-                omissions.add(window, problem)
-    return list(planned.values())
-
-
-def _divide(
-    cuts: Sequence[Cut], shares: Mapping[str, float], seed: int
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Give the part of every patient, and how the parts were found."""
-    events = [cut.window.event for cut in cuts]
-    if events[0].part is not None:
-        return {event.patient: event.part or "" for event in events}, {"from": "table"}
-    classes = sorted({event.label for event in events})
-    found = balanced_parts(
-        [event.patient for event in events],
-        [(classes.index(event.label),) for event in events],
-        shares,
-        classes=len(classes),
-        seed=seed,
-    )
-    return found.parts, {"from": "search", "worst": found.worst}
 
 
 def _row(folder: _Folder, cut: Cut, parts: Mapping[str, str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from atcon.data import (
     left_over,
     load,
     unlabelled,
+    unlabelled_clips,
 )
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
@@ -52,7 +53,9 @@ def unlabelled_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | 
         source = reader
     else:
         root = data_path(settings.unlabelled_root, "consistency.unlabelled_root")
-        source = Reader(unlabelled(root), reader.size)
+        clips = reader.image_set.frames is not None
+        found = unlabelled_clips(root, reader.image_set) if clips else unlabelled(root)
+        source = Reader(found, reader.size)
         examples = source.image_set.pool
     wanted = settings.unlabelled_images or len(examples)
     if wanted > len(examples):

@@ -66,10 +66,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ClipConfig(_Section):
+    """How clips are cut out of the recordings of a table of events."""
+
+    seconds: AboveZero = 4.0
+    rate: AboveZero = 4.0
+    size: Positive = 80
+    stride: AboveZero | None = None
+    short: Literal["skip", "pad"] = "skip"
+    max_gap: AboveZero | None = None
+
+
 class DataConfig(_Section):
     """Which images, and how many of them are labelled."""
 
-    name: Literal["digits", "voc", "folder"]
+    name: Literal["digits", "voc", "folder", "clips"]
     root: str | None = None
     classes: tuple[str, ...] | None = None
     per_class: Positive = 4
@@ -79,6 +90,8 @@ class DataConfig(_Section):
     csv: str | None = None
     boxes: str | None = None
     group: str | None = None
+    clip: ClipConfig | None = None
+    division_seed: Annotated[int, Field(ge=0)] = 0
     download: bool = False
     on_bad_image: BadImage = "skip"
     augmentation: Literal["paper", "horizontal", "rotation", "clip", "none"] = "paper"

@@ -3,7 +3,7 @@
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from atcon.data import ImageSet, digits, folder, voc
+from atcon.data import ClipForm, ImageSet, clips, digits, folder, voc
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
 from atcon.experiments.sections import DataConfig, RunConfig
@@ -14,9 +14,10 @@ SOURCE_WEIGHTS = "source"
 
 
 _WITHOUT_EFFECT = {
-    "digits": ("root", "classes", "csv", "boxes", "group", "download"),
-    "voc": ("csv", "boxes", "group"),
-    "folder": ("download",),
+    "digits": ("root", "classes", "csv", "boxes", "group", "download", "clip", "division_seed"),
+    "voc": ("csv", "boxes", "group", "clip", "division_seed"),
+    "folder": ("download", "clip", "division_seed"),
+    "clips": ("csv", "boxes", "group", "download"),
 }
 """Keys of `data` that a data set does not look at; giving one is a mistake worth an error."""
 
@@ -40,6 +41,14 @@ def image_set_of(config: DataConfig) -> ImageSet:
             Path(config.root) if config.download else data_path(config.root, "data.root", fetch),
             classes=config.classes,
             download=config.download,
+            on_bad_image=config.on_bad_image,
+        )
+    if config.name == "clips":
+        return clips(
+            data_path(config.root, "data.root"),
+            form=None if config.clip is None else ClipForm(**config.clip.model_dump()),
+            seed=config.division_seed,
+            classes=config.classes,
             on_bad_image=config.on_bad_image,
         )
     return folder(

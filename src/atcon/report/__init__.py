@@ -1,4 +1,4 @@
-"""What is drawn from records alone (no torch, no network): a run's page, sheets of maps, films of clips."""
+"""What is drawn from records alone, without torch: a run's page, sheets of maps, films of clips."""
 
 from atcon.report.films import write_films
 from atcon.report.html import write_report

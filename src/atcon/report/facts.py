@@ -22,11 +22,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "Images", _counts(summary)
     frames, rate = dig_number(summary, "clip", "frames"), dig_number(summary, "clip", "rate")
     if frames is not None and rate is not None:
-        yield (
-            "Clips",
-            f"{frames:.0f} frames each, {rate:g} per second; wherever this report says image, it "
-            "means a clip",
-        )
+        each = f"{frames:.0f} frames each, {rate:g} per second"
+        yield "Clips", f"{each}; wherever this report says image, it means a clip"
     groups = dig_number(summary, "test_groups")
     if groups is not None:
         yield "Groups", f"{groups:,.0f} among the test images; intervals resample whole groups"
