@@ -36,7 +36,8 @@ def main() -> None:
         size = (root / "long.mp4").stat().st_size
         mebibytes, megabits = size / 2**20, size / options.minutes / 60 * 8e-6
         print(
-            f"{options.minutes:g} min of recording, {mebibytes:.0f} MiB ({megabits:.1f} Mbit/s); {events:g} s of events"
+            f"{options.minutes:g} min of recording, {mebibytes:.0f} MiB ({megabits:.1f} Mbit/s); "
+            f"{events:g} s of events"
         )
         for threads in options.threads:
             start, before = time.perf_counter(), time.process_time()

@@ -3,18 +3,24 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from atcon.data.assemble import (
+    Described,
+    assembled,
+    check_classes_filled,
+    folder_of,
+    locate,
+    present,
+)
+from atcon.data.dicom import SUFFIXES as DICOM
 from atcon.data.grouping import grouped
-from atcon.data.held_out import parts_of
 from atcon.data.image_set import ImageSet
-from atcon.data.images import read_file
 from atcon.data.labels import check_classes, label_index
 from atcon.data.policy import OnBadImage, Skips
 from atcon.data.rows import PART_NAMES, Row
 from atcon.data.tables import boxes_table, labels_table
-from atcon.errors import BadImageError, InputError
-from atcon.types import Example
+from atcon.errors import InputError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
+SUFFIXES = DICOM | {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
 
 
 def folder(
@@ -48,8 +54,9 @@ def folder(
         boxes: Boxes; likewise.
         classes: Names and order. Of folders it is a selection; in a CSV other labels are errors.
         group: Whom or what an image was taken of, which no two parts share: a column of the CSV;
-            of class folders `folder` (their sub-folders: CLASS/GROUP/IMAGE); or of either a regular
-            expression with one group in parentheses, searched for in the file names.
+            of class folders `folder` (their sub-folders: CLASS/GROUP/IMAGE); of DICOM files
+            `patient` (their PatientID); or a regular expression with one group in parentheses,
+            searched for in the file names.
         test_fraction: Of the images, where no split is given.
         seed: Of that draw.
         on_bad_image: What happens to rows without a file and to boxes outside their image.
@@ -59,50 +66,24 @@ def folder(
             image is.
         BadImageError: An image is unusable and the policy is "error".
     """
-    base = Path(root)
-    if not base.is_dir():
-        raise InputError(f"data.root: {base} is not a folder; set it to the folder of your images")
+    base = folder_of(root)
     skips, repairs = Skips(on_bad_image), Skips(on_bad_image)
     if csv is None:
         rows, names = _class_folders(base, classes)
-        if group is not None:
-            rows = grouped(rows, group, lambda row: 1 if row.part is None else 2)
         multi_label = False
+        rows = grouped(rows, group, base, skips, lambda row: 1 if row.part is None else 2)
     else:
-        rows, names, multi_label = labels_table(
-            _locate(base, csv, "data.csv"), base, classes, group
-        )
-        rows = list(_present(base, rows, skips))
-    _check_classes_filled(base, rows, names)
+        table = locate(base, csv, "data.csv")
+        rows, names, multi_label = labels_table(table, base, classes, group)
+        rows = grouped(list(present(base, rows, skips)), group, base, skips)
+    check_classes_filled(base, rows, names)
     labels = {row.name: row.labels for row in rows}
-    found = {}
+    places = {}
     if boxes is not None:
-        found = boxes_table(_locate(base, boxes, "data.boxes"), base, names, labels, repairs)
-    parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-    drawn, remark = parts_of(rows, len(names), base, test_fraction=test_fraction, seed=seed)
-    for row, part in zip(rows, drawn, strict=True):
-        path, places = str(base / row.name), found.get(row.name, ())
-        parts[part].append(Example(row.name, row.labels, places, path, row.group))
-    remarks = () if remark is None else (("data.group", remark),)
-    return ImageSet(
-        name="folder",
-        classes=names,
-        multi_label=multi_label,
-        pool=tuple(parts["train"]),
-        test=tuple(parts["test"]),
-        read=read_file,
-        validation=tuple(parts["validation"]) or None,
-        skipped=tuple(skips.entries),
-        notes=(*remarks, *repairs.entries),
-        root=base,
-    )
-
-
-def _locate(base: Path, path: str | Path, key: str) -> Path:
-    for place in (base / path, Path(path)):
-        if place.is_file():
-            return place
-    raise InputError(f"{key}: no file {path}, neither in {base} nor in the working folder")
+        table = locate(base, boxes, "data.boxes")
+        places = boxes_table(table, base, names, labels, repairs)
+    found = Described(base, rows, names, multi_label, skips, repairs, places)
+    return assembled("folder", found, test_fraction=test_fraction, seed=seed)
 
 
 def _class_folders(base: Path, classes: Sequence[str] | None) -> tuple[list[Row], tuple[str, ...]]:
@@ -123,7 +104,7 @@ def _class_folders(base: Path, classes: Sequence[str] | None) -> tuple[list[Row]
         Row(path.relative_to(base).as_posix(), (label,), part)
         for part, place in parts.items()
         for label, name in enumerate(names)
-        for path in _images(place / name)
+        for path in images_below(place / name)
     ]
     return sorted(rows, key=lambda row: row.name), names
 
@@ -132,26 +113,14 @@ def _folders(place: Path) -> list[Path]:
     return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _images(place: Path) -> Iterator[Path]:
+def images_below(place: Path) -> Iterator[Path]:
+    """Give the image files of a folder and those in it; hidden ones are none."""
     for path in place.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
+        known = path.suffix.lower() in SUFFIXES and not is_hidden(path.relative_to(place))
+        if known and path.is_file():
             yield path
 
 
-def _present(base: Path, rows: Sequence[Row], skips: Skips) -> Iterator[Row]:
-    for row in rows:
-        if (base / row.name).is_file():
-            yield row
-        else:
-            skips.add(row.name, BadImageError(f"{base / row.name}: no such file"))
-
-
-def _check_classes_filled(base: Path, rows: Sequence[Row], names: Sequence[str]) -> None:
-    used = {label for row in rows for label in row.labels}
-    empty = [name for label, name in enumerate(names) if label not in used]
-    if empty:
-        raise InputError(
-            f"{base}: no image of class {', '.join(map(repr, empty))}; add images or leave the "
-            f"class out of data.classes"
-        )
+def is_hidden(path: Path) -> bool:
+    """Whether a path below the root, or a folder of it, is hidden."""
+    return any(part.startswith(".") for part in path.parts)

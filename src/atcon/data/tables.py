@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from atcon.data.boxes import fraction_box
-from atcon.data.grouping import grouped, is_pattern
+from atcon.data.grouping import is_rule
 from atcon.data.images import image_size
 from atcon.data.labels import check_classes, label_index
 from atcon.data.policy import Skips
@@ -20,7 +20,7 @@ def labels_table(
 ) -> tuple[list[Row], tuple[str, ...], bool]:
     """Read the labels: rows, class names (sorted unless given) and whether they are multi-label.
 
-    `group` is the column of the groups, or a regular expression for the file names (`grouped`).
+    `group` is the column of the groups, or a rule (`grouped`), which is left to the caller.
 
     Raises:
         InputError: A column is missing, a file occurs twice or leaves the root, a label is not in
@@ -33,7 +33,7 @@ def labels_table(
             f"{path}: needs rows, the column 'file', and either 'label' (one class per image) or "
             f"'labels' (separated by ';'); found {len(lines)} rows, columns {sorted(columns)}"
         )
-    if group is not None and group not in columns and not is_pattern(group):
+    if group is not None and group not in columns and not is_rule(group):
         raise InputError(
             f"data.group: {path} has no column {group!r}, but {', '.join(sorted(columns))}"
         )
@@ -49,10 +49,7 @@ def labels_table(
             raise InputError(f"{where}: {name} occurs a second time; give each file one row")
         labels = tuple(sorted({label_index(label, names, where) for label in cell}))
         rows[name] = Row(name, labels, part_name(row, where), _group(row, group, where))
-    indexed = list(rows.values())
-    if group is not None and group not in columns:
-        indexed = grouped(indexed, group)
-    return indexed, names, multi_label
+    return list(rows.values()), names, multi_label
 
 
 def boxes_table(

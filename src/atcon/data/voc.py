@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree as ET  # entity declarations are refused before parsing
 
 from atcon.data.boxes import fraction_box
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_file
 from atcon.data.labels import check_classes, label_index
 from atcon.data.policy import OnBadImage, Skips
+from atcon.data.voc_xml import edges_of, is_difficult, name_of, parse, size_of
 from atcon.errors import BadImageError, InputError
 from atcon.types import Box, Example
 
@@ -147,52 +147,20 @@ class _Index:
         if f"{identifier}.jpg" not in self.files:
             raise BadImageError(f"{self.base}/JPEGImages/{identifier}.jpg: no such file")
         path = f"{self.base}/Annotations/{identifier}.xml"
-        tree = _parse(path)
-        size = (_number(tree, "size/width", path), _number(tree, "size/height", path))
-        if min(size) < 1:
-            raise BadImageError(f"{path}: <size> is not positive")
+        tree = parse(path)
+        size = size_of(tree, path)
         labels: set[int] = set()
         boxes: list[Box] = []
         for item in tree.findall("object"):
-            name = (item.findtext("name") or "").strip()
+            name = name_of(item)
             if name not in VOC_CLASSES:
                 label_index(name, VOC_CLASSES, path)
-            if name not in self.classes or (item.findtext("difficult") or "0").strip() == "1":
+            if name not in self.classes or is_difficult(item):
                 continue
             label = self.classes.index(name)
             labels.add(label)
-            left, top, right, bottom = (
-                _number(item, f"bndbox/{edge}", path) for edge in ("xmin", "ymin", "xmax", "ymax")
-            )
+            left, top, right, bottom = edges_of(item, path)
             corners = (left - 1, top - 1, right, bottom)
-            whole = (round(size[0]), round(size[1]))
-            box = fraction_box(label, corners, whole, path, self.repairs, identifier)
+            box = fraction_box(label, corners, size, path, self.repairs, identifier)
             boxes += [box] if box else []
         return labels, boxes
-
-
-def _parse(path: str) -> ET.Element:
-    """Parse an annotation; a document type could expand entities without end, so none is let in."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise BadImageError(f"{path}: no such annotation") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadImageError(f"{path}: the annotation cannot be read ({error})") from error
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise BadImageError(f"{path}: a document type or entity is not allowed in an annotation")
-    try:
-        return ET.fromstring(text)  # noqa: S314 - see above
-    except ET.ParseError as error:
-        raise BadImageError(f"{path}: malformed XML ({error})") from error
-
-
-def _number(element: ET.Element, tag: str, path: str) -> float:
-    text = element.findtext(tag)
-    try:
-        value = float(text or "")
-    except ValueError:
-        raise BadImageError(f"{path}: <{tag}> is {text!r}, not a number") from None
-    if not -1e6 < value < 1e6:
-        raise BadImageError(f"{path}: <{tag}> is {text!r}, not a number of pixels")
-    return value

@@ -80,7 +80,7 @@ class ClipConfig(_Section):
 class DataConfig(_Section):
     """Which images, and how many of them are labelled."""
 
-    name: Literal["digits", "voc", "folder", "clips"]
+    name: Literal["digits", "voc", "folder", "coco", "xml", "hf", "clips"]
     root: str | None = None
     classes: tuple[str, ...] | None = None
     per_class: Positive = 4
@@ -89,6 +89,8 @@ class DataConfig(_Section):
     image_size: Positive | None = None
     csv: str | None = None
     boxes: str | None = None
+    annotations: str | dict[str, str] | None = None
+    label: str | None = None
     group: str | None = None
     clip: ClipConfig | None = None
     division_seed: Annotated[int, Field(ge=0)] = 0

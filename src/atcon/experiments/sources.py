@@ -3,7 +3,7 @@
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from atcon.data import ClipForm, ImageSet, clips, digits, folder, voc
+from atcon.data import ClipForm, ImageSet, clips, coco, digits, folder, hf, voc, xml_folder
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
 from atcon.experiments.sections import DataConfig, RunConfig
@@ -13,13 +13,17 @@ SOURCE_WEIGHTS = "source"
 """The name of the weights that ship with the package, for the embedded digits."""
 
 
-_WITHOUT_EFFECT = {
-    "digits": ("root", "classes", "csv", "boxes", "group", "download", "clip", "division_seed"),
-    "voc": ("csv", "boxes", "group", "clip", "division_seed"),
-    "folder": ("download", "clip", "division_seed"),
-    "clips": ("csv", "boxes", "group", "download"),
+_OWN = {
+    "digits": set(),
+    "voc": {"root", "classes", "download"},
+    "folder": {"root", "classes", "csv", "boxes", "group"},
+    "coco": {"root", "classes", "annotations", "group"},
+    "xml": {"root", "classes", "group"},
+    "hf": {"root", "classes", "label", "group", "download"},
+    "clips": {"root", "classes", "clip", "division_seed"},
 }
-"""Keys of `data` that a data set does not look at; giving one is a mistake worth an error."""
+"""Which keys of `data` a data set looks at, of those that only some do; giving another one is a
+mistake worth an error."""
 
 
 def image_set_of(config: DataConfig) -> ImageSet:
@@ -28,37 +32,88 @@ def image_set_of(config: DataConfig) -> ImageSet:
     Raises:
         InputError: It is missing or malformed, or a key is given that it does not look at.
     """
-    for key in _WITHOUT_EFFECT[config.name]:
+    for key in sorted(set().union(*_OWN.values()) - _OWN[config.name]):
         if value := getattr(config, key):
             raise InputError(f"data.{key} = {value!r} has no effect with data.name={config.name}")
     if config.name == "digits":
         return digits()
     if config.root is None:
         raise InputError(f"data.root is missing: data.name={config.name} needs its folder")
-    if config.name == "voc":
-        fetch = "; or fetch VOC 2012 there with --set data.download=true"
-        return voc(
-            Path(config.root) if config.download else data_path(config.root, "data.root", fetch),
-            classes=config.classes,
-            download=config.download,
-            on_bad_image=config.on_bad_image,
-        )
-    if config.name == "clips":
-        return clips(
-            data_path(config.root, "data.root"),
-            form=None if config.clip is None else ClipForm(**config.clip.model_dump()),
-            seed=config.division_seed,
-            classes=config.classes,
-            on_bad_image=config.on_bad_image,
-        )
+    return _SOURCES[config.name](config, config.root)
+
+
+def _voc(config: DataConfig, root: str) -> ImageSet:
+    fetch = "; or fetch VOC 2012 there with --set data.download=true"
+    return voc(
+        Path(root) if config.download else data_path(root, "data.root", fetch),
+        classes=config.classes,
+        download=config.download,
+        on_bad_image=config.on_bad_image,
+    )
+
+
+def _folder(config: DataConfig, root: str) -> ImageSet:
     return folder(
-        data_path(config.root, "data.root"),
+        data_path(root, "data.root"),
         csv=config.csv,
         boxes=config.boxes,
         classes=config.classes,
         group=config.group,
         on_bad_image=config.on_bad_image,
     )
+
+
+def _coco(config: DataConfig, root: str) -> ImageSet:
+    if config.annotations is None:
+        raise InputError("data.annotations is missing: data.name=coco needs its JSON file")
+    return coco(
+        data_path(root, "data.root"),
+        annotations=config.annotations,
+        classes=config.classes,
+        group=config.group,
+        on_bad_image=config.on_bad_image,
+    )
+
+
+def _xml(config: DataConfig, root: str) -> ImageSet:
+    return xml_folder(
+        data_path(root, "data.root"),
+        classes=config.classes,
+        group=config.group,
+        on_bad_image=config.on_bad_image,
+    )
+
+
+def _hf(config: DataConfig, root: str) -> ImageSet:
+    fetch = "; or fetch a set of the hub of this name with --set data.download=true"
+    return hf(
+        root if config.download else data_path(root, "data.root", fetch),
+        label=config.label,
+        classes=config.classes,
+        group=config.group,
+        download=config.download,
+        on_bad_image=config.on_bad_image,
+    )
+
+
+def _clips(config: DataConfig, root: str) -> ImageSet:
+    return clips(
+        data_path(root, "data.root"),
+        form=None if config.clip is None else ClipForm(**config.clip.model_dump()),
+        seed=config.division_seed,
+        classes=config.classes,
+        on_bad_image=config.on_bad_image,
+    )
+
+
+_SOURCES = {
+    "voc": _voc,
+    "folder": _folder,
+    "coco": _coco,
+    "xml": _xml,
+    "hf": _hf,
+    "clips": _clips,
+}
 
 
 def check_fit(network: Network, image_set: ImageSet) -> None:

@@ -1,4 +1,5 @@
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -62,11 +63,65 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path, name):
     assert read_image(tmp_path / name).tolist() == [expected] * 3
 
 
+def test_a_16_bit_gradient_is_scaled_exactly(tmp_path):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    expected = np.floor(values * (255 / 65535) + 0.5).astype(np.uint8)
+    assert np.array_equal(read_image(tmp_path / "a.png")[0].numpy(), expected)
+
+
+def write_tiff(path, values: np.ndarray, *, bits: int = 16, photometric: int = 1) -> None:
+    """Write one uncompressed strip of grey, with tags that Pillow does not write itself."""
+    height, width = values.shape
+    content = pack_12_bits(values) if bits == 12 else values.astype("<u2").tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8 + 2 + 12 * 9 + 4,
+            277: 1, 278: height, 279: len(content)}  # fmt: skip
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(head + entries + struct.pack("<I", 0) + content)
+
+
+def pack_12_bits(values: np.ndarray) -> bytes:
+    text = "".join(f"{value:012b}" for value in values.flatten())
+    return bytes(int(text[at : at + 8], 2) for at in range(0, len(text), 8))
+
+
+def test_a_tiff_that_counts_from_white_to_black_is_turned(tmp_path):
+    values = np.array([[0, 256, 257, 32768, 65534, 65535]], dtype=np.uint16)
+    for name, photometric in (("plain.tif", 1), ("turned.tif", 0)):
+        write_tiff(tmp_path / name, values, photometric=photometric)
+    plain, turned = (read_image(tmp_path / name) for name in ("plain.tif", "turned.tif"))
+    assert plain[0].tolist() == np.floor(values / 257 + 0.5).astype(int).tolist()
+    assert torch.equal(turned, 255 - plain)
+
+
+def test_a_tiff_of_12_bits_is_scaled_by_its_own_range(tmp_path):
+    values = np.array([[0, 16, 2048, 4095]], dtype=np.uint16)
+    write_tiff(tmp_path / "a.tif", values, bits=12)
+    assert read_image(tmp_path / "a.tif")[0].tolist() == [[0, 1, 128, 255]]
+
+
+def test_a_stack_of_tiff_pages_is_refused_and_smaller_copies_are_passed_over(tmp_path):
+    page, copy = Image.new("RGB", (8, 6), tuple(ORANGE)), Image.new("RGB", (4, 3))
+    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
+    page.save(tmp_path / "pyramid.tif", save_all=True, append_images=[copy])
+    assert colour_of(tmp_path / "pyramid.tif") == ORANGE
+    with pytest.raises(BadImageError, match=r"stack\.tif: a TIFF with several pages of one size"):
+        read_image(tmp_path / "stack.tif")
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path, name):
+    first, second = Image.new("RGB", (8, 6), (255, 0, 0)), Image.new("RGB", (8, 6), (0, 0, 255))
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+    assert np.abs(np.subtract(colour_of(tmp_path / name), [255, 0, 0])).max() <= 3
+
+
 def test_32_bit_grey_within_16_bits_is_scaled_and_beyond_is_refused(tmp_path):
     Image.fromarray(np.array([[0, 65535]], dtype=np.int32)).save(tmp_path / "fits.tif")
     Image.fromarray(np.array([[0, 65536]], dtype=np.int32)).save(tmp_path / "beyond.tif")
     assert read_image(tmp_path / "fits.tif")[0].tolist() == [[0, 255]]
-    with pytest.raises(BadImageError, match=r"beyond\.tif: 32-bit"):
+    with pytest.raises(BadImageError, match=r"beyond\.tif: grey values outside of 0\.\.65535"):
         read_image(tmp_path / "beyond.tif")
 
 
