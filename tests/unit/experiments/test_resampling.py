@@ -4,10 +4,14 @@ from finished_folders import edit, make_finished
 from pipeline import atcon, folder_config, make_folder
 
 from atcon.errors import InputError
-from atcon.evaluation import bootstrap, resample_weights, weighted_mean
+from atcon.evaluation import bootstrap, on_resamples, resample_weights, weighted_mean
+from atcon.experiments.cell_record import RESAMPLES, cell_record, values_on_resamples
 from atcon.experiments.compare import compare
+from atcon.experiments.compare_metrics import METRICS
+from atcon.experiments.compare_records import read_answers, read_folders
 from atcon.experiments.config import load_config
 from atcon.experiments.finished import evaluate
+from atcon.experiments.folder import RunFolder
 from atcon.experiments.resampling import groups_of, resampled_record, weights_for
 from atcon.experiments.run import run
 from atcon.records import read_json
@@ -92,6 +96,23 @@ def test_evaluation_and_comparison_resample_the_same_groups(grouped_run):
     )
     shown = atcon("evaluate", grouped_run, "--quiet").out
     assert "intervals over whole groups" in " ".join(shown.split())
+
+
+def test_the_record_of_a_cell_resamples_groups_and_says_so(grouped_run):
+    record = cell_record(RunFolder(grouped_run))
+    test = read_json(grouped_run / "split.json")["test"]
+    assert (record["resampled"], record["test_groups"]) == (
+        "groups",
+        len({e["group"] for e in test}),
+    )
+    answers = read_answers(read_folders([grouped_run])[0], "supervised", ())
+    groups = {entry["name"]: entry["group"] for entry in test}
+    weights = resample_weights(
+        len(test), RESAMPLES, seed=2012, groups=[groups[name] for name in answers.names]
+    )
+    expected = on_resamples(METRICS["f1"].of(answers), weights)
+    told = values_on_resamples(record["stages"]["supervised"]["resampled"]["f1"])
+    assert told == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
 def test_runs_whose_groups_differ_are_compared_over_those_of_the_first(tmp_path):
