@@ -11,6 +11,7 @@ from atcon.cli import (
     clips,
     compare,
     configs,
+    data,
     demo,
     evaluate,
     experiment,
@@ -55,6 +56,7 @@ app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
 app.command("clips")(clips.clips)
 app.command("check")(check.check)
+app.add_typer(data.app, name="data")
 app.command("report")(report.report)
 app.command("share")(share.share)
 app.command("list")(tables.list_table)

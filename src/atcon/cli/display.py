@@ -22,7 +22,7 @@ _ROWS = (
     ("consistency", "consistency of the maps"),
 )
 _CONTROLS = {"uniform": "uniform mask", "calibration": "thresholds fitted on validation"}
-_UNITS = {"evaluation": "images", "clips": "clips"}
+_UNITS = {"evaluation": "images", "reading": "images", "clips": "clips"}
 _SHOWN = {"loss": "loss", "correlation": "consistency", "mask_contrast": "mask contrast"}
 
 

@@ -18,6 +18,7 @@ COMMANDS = (
     "attend",
     "check",
     "compare",
+    "data",
     "report",
     "share",
     "list",
