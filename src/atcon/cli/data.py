@@ -36,6 +36,9 @@ def check(
     boxes: Annotated[
         str | None, typer.Option("--boxes", help="Boxes; short for --set data.boxes=.")
     ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", help="Groups; short for --set data.group=.")
+    ] = None,
     sets: options.Sets = None,
     seed: options.Seed = None,
     json_file: Annotated[
@@ -55,7 +58,7 @@ def check(
     from atcon.cli.display import progress_for  # noqa: PLC0415
     from atcon.experiments.data_check import check as check_source  # noqa: PLC0415
 
-    short = {"data.csv": csv, "data.boxes": boxes}
+    short = {"data.csv": csv, "data.boxes": boxes, "data.group": group}
     given = [f"{key}={value}" for key, value in short.items() if value is not None]
     overrides = options.overrides([*(sets or []), *given], seed, None, None)
     found = check_source(source, overrides, progress=progress_for(quiet=quiet))

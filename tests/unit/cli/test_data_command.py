@@ -78,6 +78,17 @@ def test_a_configuration_is_checked_as_a_run_would_see_it(images):
     assert folder.code == 1
 
 
+def test_a_patient_in_two_parts_ends_with_1(images):
+    rows = [
+        f"{path.relative_to(images)},{path.parent.name},{('train', 'test')[n % 2]},P{n // 3}"
+        for n, path in enumerate(sorted(images.rglob("*.jpg")))
+    ]
+    (images / "labels.csv").write_text("\n".join(["file,label,split,patient", *rows]))
+    ended = atcon("data", "check", images, "--csv", "labels.csv", "--group", "patient")
+    assert ended.code == 1
+    assert "9 groups of 9 in several parts: P0 (test and train)" in words(ended.out)
+
+
 def test_unlabelled_images_are_compared_with_the_test_images(images):
     config = folder_config(Path("own.yaml"), images)
     ended = atcon("data", "check", config, "--set", f"consistency.unlabelled_root={images}")

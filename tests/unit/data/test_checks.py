@@ -263,6 +263,11 @@ def test_repaired_boxes_are_a_warning_until_they_are_many_or_end_a_run(made):
     assert made.found("repaired", ends_run=True)[0][0] == "harm"
 
 
+def test_a_remark_on_the_whole_data_set_is_a_note(made):
+    made.options["notes"] = (("data.group", "the test part is 3 of 9 groups"),)
+    assert made.found("repaired") == [("note", "data.group: the test part is 3 of 9 groups")]
+
+
 def test_suspicious_sizes_are_named(made):
     made.pictures["p0"] = torch.zeros(3, 1, 1, dtype=torch.uint8)
     made.pictures["p1"] = made.pictures["p1"][:, :12]

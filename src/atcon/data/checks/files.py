@@ -25,7 +25,10 @@ def unreadable(subject: Subject) -> Iterator[Finding]:
 
 def repaired(subject: Subject) -> Iterator[Finding]:
     """Find boxes outside their image, and other annotations that were mended to be used."""
-    notes = subject.image_set.notes
+    remarks = [(name, text) for name, text in subject.image_set.notes if name.startswith("data.")]
+    for key, text in remarks:  # on how the data set was made, not on one of its images
+        yield Finding("", "note", f"{key}: {text}")
+    notes = [note for note in subject.image_set.notes if note not in remarks]
     if not notes:
         return
     boxed = sum(bool(entry.example.boxes) for entry in subject.entries)
