@@ -22,7 +22,7 @@ _ROWS = (
     ("consistency", "consistency of the maps"),
 )
 _CONTROLS = {"uniform": "uniform mask", "calibration": "thresholds fitted on validation"}
-_UNITS = {"evaluation": "images", "reading": "images", "clips": "clips"}
+_COUNTED = {"evaluation": "images", "reading": "images", "clips": "clips", "download": "MB"}
 _SHOWN = {"loss": "loss", "correlation": "consistency", "mask_contrast": "mask contrast"}
 
 
@@ -45,7 +45,7 @@ class LineProgress(Progress):
 
     def begin(self, title: str, total: int) -> None:
         """Print what starts."""
-        self.note(f"{title}: {total} {_UNITS.get(title, 'steps')}")
+        self.note(f"{title}: {total} {_COUNTED.get(title, 'steps')}")
 
 
 class BarProgress(Progress):

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from atcon.data.archive import extract
 from atcon.data.boxes import fraction_box
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_file
 from atcon.data.labels import check_classes, label_index
 from atcon.data.policy import OnBadImage, Skips
 from atcon.data.voc_xml import edges_of, is_difficult, name_of, parse, size_of
+from atcon.downloads import SILENT, Source, Watcher, fetch
 from atcon.errors import BadImageError, InputError
 from atcon.types import Box, Example
 
@@ -35,6 +37,14 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
+ARCHIVE = Source(
+    "VOC 2012",
+    "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+    1_999_639_040,
+)
+_INSIDE = "VOCdevkit/VOC2012"
+
 
 def voc(
     root: str | Path,
@@ -42,6 +52,7 @@ def voc(
     classes: Sequence[str] | None = None,
     download: bool = False,
     on_bad_image: OnBadImage = "skip",
+    watch: Watcher = SILENT,
 ) -> ImageSet:
     """Index VOC 2012: the pool is `train.txt`, the test images are `val.txt`.
 
@@ -53,17 +64,19 @@ def voc(
     Args:
         root: The folder `VOC2012`, its parent `VOCdevkit`, or the folder that holds that.
         classes: A subset of `VOC_CLASSES`, in the order wanted.
-        download: Let torchvision download the data (2 GB) into `root` if they are not there.
+        download: Download the data (2 GB) into `root` if they are not there. The archive stays
+            there as well, and may be removed.
         on_bad_image: "skip" or "error".
+        watch: Is told how the download goes.
 
     Raises:
-        InputError: The data are not there, or a label is not a VOC class.
+        InputError: The data are not there and cannot be downloaded, or a label is not a VOC class.
         BadImageError: An image is unusable and the policy is "error".
     """
     names = check_classes(VOC_CLASSES if classes is None else classes, "data.classes")
     for name in names:
         label_index(name, VOC_CLASSES, "data.classes")
-    base = _find(Path(root), download)
+    base = _find(Path(root), watch if download else None)
     index = _Index(base, names, on_bad_image)
     pool, test = index.part("train"), index.part("val")
     both = sorted({e.name for e in pool} & {e.name for e in test})
@@ -82,21 +95,30 @@ def voc(
     )
 
 
-def _find(root: Path, download: bool) -> Path:
+def _find(root: Path, watch: Watcher | None) -> Path:
     places = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
     found = next((place for place in places if (place / "ImageSets" / "Main").is_dir()), None)
-    if found is None and download:
-        from torchvision.datasets import VOCDetection  # noqa: PLC0415 - only to download
-
-        VOCDetection(str(root), year="2012", image_set="trainval", download=True)
-        return _find(root, download=False)
+    if found is None and watch is not None:
+        _download(root, places[-1], watch)
+        return _find(root, None)
     if found is None:
         raise InputError(
             f"data.root: no VOC 2012 at {root}; expected {places[-1]} with Annotations, "
-            f"ImageSets/Main and JPEGImages. Set data.root to it, or data.download=true to let "
-            f"torchvision download it (2 GB)"
+            f"ImageSets/Main and JPEGImages. Set data.root to it, or data.download=true to "
+            f"download it (2 GB)"
         )
     return found
+
+
+def _download(root: Path, target: Path, watch: Watcher) -> None:
+    if target.exists():
+        raise InputError(
+            f"data.root: {target} is there, but it is not VOC 2012 (no ImageSets/Main). Move it "
+            "away, and it is downloaded"
+        )
+    archive = fetch(ARCHIVE, root / ARCHIVE.url.rpartition("/")[2], watch)
+    watch.note(f"unpacking {archive} to {target}")
+    extract(archive, target, inside=_INSIDE, verified=True)
 
 
 class _Index:

@@ -37,7 +37,7 @@ def check(source: str, overrides: list[str], *, progress: Progress | None = None
     config = _folder_config(source, overrides) if is_folder else load_config(source, overrides)
     draws = not is_folder or any(one.startswith("data.per_class=") for one in overrides)
     lenient = config.data.model_copy(update={"on_bad_image": "skip"})
-    image_set = image_set_of(lenient)
+    image_set = image_set_of(lenient, progress)
     extra = _unlabelled(config)
     total = sum(len(part) for part in (image_set.pool, image_set.validation or (), image_set.test))
     with progress:

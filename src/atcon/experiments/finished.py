@@ -93,7 +93,7 @@ def evaluate(
     if out is not None and out.exists():
         raise InputError(f"{out} exists already: choose another --out")
     config, record = opened.config, opened.record
-    image_set = image_set_of(config.data)
+    image_set = image_set_of(config.data, progress)
     if list(image_set.classes) != record["classes"]:
         raise InputError(
             f"{image_set.name} has the classes {list(image_set.classes)}, "

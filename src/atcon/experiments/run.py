@@ -49,7 +49,7 @@ def run(
     progress = progress or Progress()
     folder, config_text = RunFolder(out), dump_config(config)
     folder.check(config_text, resume=resume)
-    image_set = image_set_of(config.data)
+    image_set = image_set_of(config.data, progress)
     network = network_of(config, len(image_set.classes))
     check_fit(network, image_set)
     fabric = fabric_of(config)

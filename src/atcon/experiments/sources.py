@@ -6,6 +6,7 @@ from pathlib import Path
 from atcon.data import ClipForm, ImageSet, clips, coco, digits, folder, hf, voc, xml_folder
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
+from atcon.experiments.progress import Progress
 from atcon.experiments.sections import DataConfig, RunConfig
 from atcon.models import ONLINE, Network, build
 
@@ -26,8 +27,12 @@ _OWN = {
 mistake worth an error."""
 
 
-def image_set_of(config: DataConfig) -> ImageSet:
+def image_set_of(config: DataConfig, progress: Progress | None = None) -> ImageSet:
     """Index the data set that a configuration names; no image is decoded.
+
+    Args:
+        config: The section `data`.
+        progress: Is told of a download.
 
     Raises:
         InputError: It is missing or malformed, or a key is given that it does not look at.
@@ -39,16 +44,19 @@ def image_set_of(config: DataConfig) -> ImageSet:
         return digits()
     if config.root is None:
         raise InputError(f"data.root is missing: data.name={config.name} needs its folder")
+    if config.name in _FETCHED:
+        return _FETCHED[config.name](config, config.root, progress or Progress())
     return _SOURCES[config.name](config, config.root)
 
 
-def _voc(config: DataConfig, root: str) -> ImageSet:
+def _voc(config: DataConfig, root: str, progress: Progress) -> ImageSet:
     fetch = "; or fetch VOC 2012 there with --set data.download=true"
     return voc(
         Path(root) if config.download else data_path(root, "data.root", fetch),
         classes=config.classes,
         download=config.download,
         on_bad_image=config.on_bad_image,
+        watch=progress,
     )
 
 
@@ -106,8 +114,8 @@ def _clips(config: DataConfig, root: str) -> ImageSet:
     )
 
 
+_FETCHED = {"voc": _voc}
 _SOURCES = {
-    "voc": _voc,
     "folder": _folder,
     "coco": _coco,
     "xml": _xml,

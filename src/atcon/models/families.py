@@ -5,6 +5,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -12,11 +13,12 @@ import torchvision
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 
+from atcon.downloads import Source, fetch
 from atcon.errors import InputError
 from atcon.models import digits_resnet
 from atcon.models.frames import FrameNetwork
 from atcon.models.heads import find_head
-from atcon.models.weights import State
+from atcon.models.weights import State, read_weights
 
 ONLINE = ("imagenet", "kinetics400")
 """Weights by the name of what they were trained on, from the internet: of images, and of clips."""
@@ -156,12 +158,21 @@ def _torchvision_pretrained(name: str, trained_on: str) -> Mapping[str, Any]:
             f"model.weights: {name} has no {trained_on!r} weights, but {usual!r} ones; set "
             f"model.weights to {usual}, or to a file of weights"
         )
-    weights = get_model_weights(name).DEFAULT
+    return _published(name, get_model_weights(name).DEFAULT.url)
+
+
+def _published(name: str, url: str) -> Mapping[str, Any]:
+    """Read weights that PyTorch publishes, from where PyTorch keeps them; fetch them if needed.
+
+    The name of such a file holds the beginning of its SHA-256. It is checked also where the file
+    is there already, which PyTorch does not: half a file would be taken for a whole one.
+    """
+    file = url.rpartition("/")[2]
+    source = Source(f"the weights of {name}", url, file.rpartition("-")[2].partition(".")[0])
     try:
-        state: Mapping[str, Any] = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no connection, or a wrong hash
-        _offline(name, error, weights.url)
-    return state
+        return read_weights(fetch(source, Path(torch.hub.get_dir()) / "checkpoints" / file))
+    except InputError as error:
+        raise InputError(f"model.weights: {error}; or set model.weights to a local file") from error
 
 
 def _torchvision_preprocessing(name: str, _: nn.Module) -> Preprocessing:

@@ -1,8 +1,16 @@
+import hashlib
+import sys
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from offline import offline
+from pipeline import content_of
 
 from atcon.data import VOC_CLASSES, Reader, few_shot_split, load, voc
+from atcon.data.voc import ARCHIVE
+from atcon.downloads import Source
 from atcon.errors import BadImageError, InputError
 from atcon.types import Box
 
@@ -181,21 +189,61 @@ def test_a_name_cannot_leave_the_folder(voc_folder):
         voc(voc_folder.root)
 
 
-def test_the_download_runs_only_where_the_data_are_not_there(voc_folder, tmp_path, monkeypatch):
-    asked: list[Path] = []
+def packed(folder: Path, path: Path) -> Source:
+    """The archive of a VOC folder as it is published, at the place where a download puts it."""
+    with tarfile.open(path, "w") as archive:
+        archive.add(folder, "VOCdevkit")
+    content = path.read_bytes()
+    return replace(ARCHIVE, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
-    def fetch(root, *, year, image_set, download):
-        assert (year, image_set, download) == ("2012", "trainval", True)
-        asked.append(Path(root))
-        voc_folder.base.parent.rename(Path(root) / "VOCdevkit")
 
-    monkeypatch.setattr("torchvision.datasets.VOCDetection", fetch)
-    voc(voc_folder.root, download=True)
-    assert asked == []
+@pytest.fixture
+def archive(voc_folder, tmp_path, monkeypatch) -> Path:
+    """A folder to download to, where the whole archive lies already."""
     target = tmp_path / "target"
     target.mkdir()
-    assert len(voc(target, download=True).pool) == 2
-    assert asked == [target]
+    path = target / "VOCtrainval_11-May-2012.tar"
+    module = sys.modules["atcon.data.voc"]  # the name is also that of its function
+    monkeypatch.setattr(module, "ARCHIVE", packed(voc_folder.base.parent, path))
+    return path
+
+
+def test_an_archive_is_unpacked_where_the_data_are_not_there(voc_folder, archive):
+    assert len(voc(voc_folder.root, download=True).pool) == 2
+    made = voc(archive.parent, download=True)
+    assert [e.name for e in made.pool] == ["a", "b"]
+    assert content_of(archive.parent / "VOCdevkit") == content_of(voc_folder.base.parent)
+    archive.write_bytes(b"")  # nobody looks at it once the data are there
+    assert len(voc(archive.parent, download=True).pool) == 2
+
+
+def test_without_leave_nothing_is_unpacked(archive):
+    with pytest.raises(InputError, match=r"data\.download=true"):
+        voc(archive.parent)
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+
+
+def test_half_an_archive_is_never_unpacked(archive):
+    archive.write_bytes(archive.read_bytes()[:-20_000])
+    with pytest.raises(InputError, match="not VOC 2012 as published"):
+        voc(archive.parent, download=True)
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+
+
+def test_a_folder_that_is_not_voc_is_left_alone_and_nothing_is_downloaded(archive):
+    (archive.parent / "VOCdevkit" / "VOC2012").mkdir(parents=True)
+    archive.unlink()
+    with offline() as attempts, pytest.raises(InputError, match="Move it away"):
+        voc(archive.parent, download=True)
+    assert attempts == []
+
+
+def test_the_archive_is_asked_for_at_its_publisher(tmp_path, monkeypatch):
+    monkeypatch.setattr("atcon.downloads.download.time.sleep", lambda _: None)
+    with offline() as attempts, pytest.raises(InputError, match="VOC 2012 could not be downloaded"):
+        voc(tmp_path / "target", download=True)
+    assert "thor.robots.ox.ac.uk" in attempts[0]
+    assert not (tmp_path / "target" / "VOCdevkit").exists()
 
 
 def test_an_empty_class_is_named_when_a_split_is_drawn(voc_folder):

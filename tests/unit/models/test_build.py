@@ -1,11 +1,17 @@
 """Networks by name: what is built is seeded, known by its head, and explained when it is wrong."""
 
+import hashlib
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
+from offline import offline
 from torch import nn
+from torchvision.models import get_model_weights
+from torchvision.models import list_models as torchvision_names
 
 from atcon.errors import InputError
 from atcon.models import build, names
@@ -117,18 +123,29 @@ def test_a_missing_timm_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatc
         build("timm/resnet18", classes=2)
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where PyTorch keeps what it has fetched; empty."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path / "hub" / "checkpoints"
+
+
 def test_imagenet_weights_without_a_connection_say_how_to_give_a_file(
-    monkeypatch: pytest.MonkeyPatch,
+    cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_connection(*_args, **_options):
         raise OSError("name resolution failed")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_connection)
     monkeypatch.setattr("timm.models._builder.load_pretrained", no_connection)
-    for name in ("resnet18", "timm/resnet10t"):
-        with pytest.raises(InputError, match="give a local file") as caught:
-            build(name, classes=2, weights="imagenet")
-        assert "name resolution failed" in str(caught.value)
+    monkeypatch.setattr("atcon.downloads.download.time.sleep", lambda _: None)
+    with pytest.raises(InputError, match="give a local file") as caught:
+        build("timm/resnet10t", classes=2, weights="imagenet")
+    assert "name resolution failed" in str(caught.value)
+    with offline() as attempts, pytest.raises(InputError, match="to a local file") as caught:
+        build("resnet18", classes=2, weights="imagenet")
+    assert "download.pytorch.org" in attempts[0]
+    for words in ("model.weights: the weights of resnet18", str(cache), "HTTPS_PROXY"):
+        assert words in str(caught.value)
 
 
 def test_networks_without_imagenet_weights_say_so() -> None:
@@ -136,15 +153,55 @@ def test_networks_without_imagenet_weights_say_so() -> None:
         build("digits_resnet", classes=2, weights="imagenet")
 
 
-def test_imagenet_weights_are_loaded_with_a_new_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    published = build("squeezenet1_1", classes=1000, seed=7).module.state_dict()
-    monkeypatch.setattr(
-        "torchvision.models._api.load_state_dict_from_url", lambda *_args, **_options: published
-    )
-    network = build("squeezenet1_1", classes=2, weights="imagenet")
-    loaded = network.module.state_dict()
-    assert torch.equal(loaded["features.0.weight"], published["features.0.weight"])
+def published(monkeypatch: pytest.MonkeyPatch, cache: Path, legacy: bool = False) -> Path:
+    """Weights as they are published, in the cache under a name with the start of their hash."""
+    cache.mkdir(parents=True)
+    made = cache / "made.pth"
+    network = build("squeezenet1_1", classes=1000, seed=7).module
+    torch.save(network.state_dict(), made, _use_new_zipfile_serialization=not legacy)
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()[:8]
+    weights = get_model_weights("squeezenet1_1").DEFAULT
+    url = f"https://download.pytorch.org/models/squeezenet1_1-{digest}.pth"
+    monkeypatch.setattr(type(weights), "url", property(lambda _: url))
+    return made.rename(cache / url.rpartition("/")[2])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_imagenet_weights_are_loaded_with_a_new_head(monkeypatch, cache, legacy) -> None:
+    path = published(monkeypatch, cache, legacy)
+    with offline() as attempts:
+        loaded = build("squeezenet1_1", classes=2, weights="imagenet").module.state_dict()
+    expected = torch.load(path, weights_only=True)
+    assert torch.equal(loaded["features.0.weight"], expected["features.0.weight"])
     assert loaded["classifier.1.weight"].shape == (2, 512, 1, 1)
+    assert attempts == []
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_half_a_file_in_the_cache_is_never_taken_for_a_whole_one(monkeypatch, cache, kept) -> None:
+    path = published(monkeypatch, cache)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with offline() as attempts, pytest.raises(InputError, match="as published") as caught:
+        build("squeezenet1_1", classes=2, weights="imagenet")
+    assert str(path) in str(caught.value)
+    assert attempts == []
+
+
+def test_a_changed_weight_in_the_cache_is_found_out(monkeypatch, cache) -> None:
+    path = published(monkeypatch, cache, legacy=True)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # PyTorch itself sees nothing
+    with pytest.raises(InputError, match="its SHA-256 begins with"):
+        build("squeezenet1_1", classes=2, weights="imagenet")
+
+
+def test_every_published_file_of_torchvision_has_a_hash_in_its_name_and_comes_over_https() -> None:
+    for name in torchvision_names(module=torchvision.models):
+        url = get_model_weights(name).DEFAULT.url
+        assert re.fullmatch(r"https://download\.pytorch\.org/.+-[0-9a-f]{8,}\.pth", url), url
 
 
 def test_the_users_own_factory_is_called_with_the_number_of_classes(own_module) -> None:
