@@ -15,6 +15,7 @@ from atcon.data.image_set import ImageSet
 from atcon.data.images import read_image, resize
 from atcon.data.loading import Decoded, Reader, load, stream
 from atcon.data.policy import OnBadImage
+from atcon.data.svhn import svhn
 from atcon.data.unlabelled import left_over, unlabelled
 from atcon.data.views import VIEWS, ViewOptions, draw_views
 from atcon.data.voc import VOC_CLASSES, voc
@@ -51,6 +52,7 @@ __all__ = [
     "read_video",
     "resize",
     "stream",
+    "svhn",
     "unlabelled",
     "unlabelled_clips",
     "voc",

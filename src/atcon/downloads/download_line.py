@@ -51,6 +51,8 @@ class Line:
 
 
 HTTPS = Line()
+PLAIN = Line(schemes=frozenset({"http", "https"}))
+"""For files without another address, of which the whole SHA-256 is known."""
 
 
 class _Redirects(HTTPRedirectHandler):

@@ -21,7 +21,7 @@ from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
 from atcon.experiments.sections import RunConfig
 
-Table = Literal["gains", "calibration", "seconds", "rules", "lowest_quartile"]
+Table = Literal["gains", "validation", "calibration", "seconds", "rules", "lowest_quartile"]
 
 
 class Experiment(BaseModel):

@@ -78,6 +78,25 @@ def calibration_table(records: Records) -> str:
     return _differences("F1: difference from calibration alone", records, rows, 0)
 
 
+def validation_table(records: Records) -> str:
+    """F1 on the validation images: mean over seeds, and difference from the supervised stage.
+
+    The interval is Student's over seeds. These images also chose the epoch.
+    """
+    names, sizes = _titles(records), _sizes(records)
+    rows = []
+    for stage in _stages(records):
+        row = [names[stage]]
+        for count in sizes:
+            own = _of_size(records, count)
+            f1, start = (_validated(own, one) for one in (stage, "supervised"))
+            gain = "" if stage == "supervised" else f"; {_over_seeds(f1 - start, 1)}"
+            row.append(f"{f1.mean():.1f}{gain}")
+        rows.append(row)
+    heads = [f"N = {count}" for count in sizes]
+    return _table(["F1 on the validation images; difference from supervised", *heads], rows)
+
+
 def seconds_table(records: Records) -> str:
     """Seconds of training by stage, without those of its start, and the epochs that were kept."""
     sizes, names = _sizes(records), _titles(records)
@@ -151,6 +170,7 @@ def _rounds(cell: Cell, record: Record) -> list[dict[str, Any]]:
 
 
 _OTHERS: dict[str, Callable[[Records], str]] = {
+    "validation": validation_table,
     "calibration": calibration_table,
     "seconds": seconds_table,
     "rules": rules_table,
@@ -217,6 +237,14 @@ def _measured(records: Records, stage: str, metric: str) -> Measured:
 
 def _unscaled(value: float | None, metric: str) -> float:
     return np.nan if value is None else value / METRICS[metric].scale
+
+
+def _validated(records: Records, stage: str) -> np.ndarray:
+    """F1 of a stage on the validation images, in percent, one per cell."""
+    found = [record["stages"][stage]["validation"] for record in records.values()]
+    if not all(found):
+        raise InputError("there are no validation images: set data.validation_images")
+    return np.array([one["f1"] for one in found])
 
 
 def _points(records: Records, stage: str, key: str) -> np.ndarray:

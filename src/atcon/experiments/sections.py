@@ -80,7 +80,7 @@ class ClipConfig(_Section):
 class DataConfig(_Section):
     """Which images, and how many of them are labelled."""
 
-    name: Literal["digits", "voc", "folder", "coco", "xml", "hf", "clips"]
+    name: Literal["digits", "voc", "svhn", "folder", "coco", "xml", "hf", "clips"]
     root: str | None = None
     classes: tuple[str, ...] | None = None
     per_class: Positive = 4
@@ -94,6 +94,7 @@ class DataConfig(_Section):
     group: str | None = None
     clip: ClipConfig | None = None
     division_seed: Annotated[int, Field(ge=0)] = 0
+    extra: bool = False
     download: bool = False
     on_bad_image: BadImage = "skip"
     augmentation: Literal["paper", "horizontal", "rotation", "clip", "none"] = "paper"
@@ -105,6 +106,7 @@ class ModelConfig(_Section):
 
     name: str
     weights: str | None = None
+    new_head: bool = False
     layer: str | None = None
     padding: Annotated[str, _name_of("training", "PADDINGS")] | None = None
 

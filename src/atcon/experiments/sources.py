@@ -3,7 +3,7 @@
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from atcon.data import ClipForm, ImageSet, clips, coco, digits, folder, hf, voc, xml_folder
+from atcon.data import ClipForm, ImageSet, clips, coco, digits, folder, hf, svhn, voc, xml_folder
 from atcon.errors import InputError
 from atcon.experiments.config import data_path
 from atcon.experiments.progress import Progress
@@ -17,6 +17,7 @@ SOURCE_WEIGHTS = "source"
 _OWN = {
     "digits": set(),
     "voc": {"root", "classes", "download"},
+    "svhn": {"root", "extra", "download"},
     "folder": {"root", "classes", "csv", "boxes", "group"},
     "coco": {"root", "classes", "annotations", "group"},
     "xml": {"root", "classes", "group"},
@@ -50,14 +51,29 @@ def image_set_of(config: DataConfig, progress: Progress | None = None) -> ImageS
 
 
 def _voc(config: DataConfig, root: str, progress: Progress) -> ImageSet:
-    fetch = "; or fetch VOC 2012 there with --set data.download=true"
     return voc(
-        Path(root) if config.download else data_path(root, "data.root", fetch),
+        _fetched(root, "VOC 2012", download=config.download),
         classes=config.classes,
         download=config.download,
         on_bad_image=config.on_bad_image,
         watch=progress,
     )
+
+
+def _svhn(config: DataConfig, root: str, progress: Progress) -> ImageSet:
+    return svhn(
+        _fetched(root, "SVHN", download=config.download),
+        extra=config.extra,
+        download=config.download,
+        on_bad_image=config.on_bad_image,
+        watch=progress,
+    )
+
+
+def _fetched(root: str, what: str, *, download: bool) -> Path:
+    """Give the folder of a data set; one that is to be downloaded need not exist."""
+    fetch = f"; or fetch {what} there with --set data.download=true"
+    return Path(root) if download else data_path(root, "data.root", fetch)
 
 
 def _folder(config: DataConfig, root: str) -> ImageSet:
@@ -114,7 +130,7 @@ def _clips(config: DataConfig, root: str) -> ImageSet:
     )
 
 
-_FETCHED = {"voc": _voc}
+_FETCHED = {"voc": _voc, "svhn": _svhn}
 _SOURCES = {
     "folder": _folder,
     "coco": _coco,
@@ -149,13 +165,21 @@ def network_of(config: RunConfig, classes: int) -> Network:
     Raises:
         InputError: The name is unknown, or the weights are missing or do not fit.
     """
-    name, weights = config.model.name, config.model.weights
-    if weights == SOURCE_WEIGHTS:
+    given = config.model.weights
+    if given == SOURCE_WEIGHTS:
         source = files("atcon.models") / "digits_source.safetensors"
         with as_file(source) as path:
-            return build(name, classes=classes, weights=path, seed=config.seed)
-    if weights is not None and weights not in ONLINE:
-        return build(
-            name, classes=classes, weights=data_path(weights, "model.weights"), seed=config.seed
-        )
-    return build(name, classes=classes, weights=weights, seed=config.seed)
+            return _built(config, classes, path)
+    if given is not None and given not in ONLINE:
+        return _built(config, classes, data_path(given, "model.weights"))
+    return _built(config, classes, given)
+
+
+def _built(config: RunConfig, classes: int, weights: str | Path | None) -> Network:
+    return build(
+        config.model.name,
+        classes=classes,
+        weights=weights,
+        seed=config.seed,
+        new_head=config.model.new_head,
+    )

@@ -38,20 +38,29 @@ class Network:
     takes: Takes | None = None
 
 
-def build(name: str, *, classes: int, weights: str | Path | None = None, seed: int = 0) -> Network:
+def build(
+    name: str,
+    *,
+    classes: int,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    new_head: bool = False,
+) -> Network:
     """Build a classifier of `classes` classes.
 
-    The head is loaded with the rest where its number of classes is `classes`; otherwise it is
-    new. The global random state is left alone.
+    The head is loaded with the rest where its number of classes is `classes`; otherwise, or if
+    `new_head` says so, it is new. The global random state is left alone.
 
     Args:
-        name: `digits_resnet`, a classifier of images or clips of torchvision, `timm/NAME` (extra
-            `timm`), `package.module:factory`, called with `num_classes=classes`, or any of these
-            for images as `frames/NAME`: shown every frame of a clip, its features averaged.
+        name: `digits_resnet`, `cifar_resnet20` (32, 44, 56, 110), a classifier of images or clips
+            of torchvision, `timm/NAME` (extra `timm`), `package.module:factory`, called with
+            `num_classes=classes`, or any of these for images as `frames/NAME`: shown every frame
+            of a clip, its features averaged.
         classes: Number of outputs.
         weights: None, "imagenet" or "kinetics400" (downloaded), or a safetensors or weights-only
             checkpoint file.
         seed: Of everything that is newly initialised.
+        new_head: Leave the head of the weights out: its classes are others, though as many.
 
     Raises:
         InputError: The name, the file, or the fit of the two is wrong.
@@ -63,14 +72,22 @@ def build(name: str, *, classes: int, weights: str | Path | None = None, seed: i
         module = family.make(name, classes)
     head = find_head(module, name, classes)
     if weights is not None:
-        _load(module, family, name, weights, head)
+        _load(module, family, name, weights, head=head, new_head=new_head)
     expected = family.preprocessing(name, module)
     return Network(
         module, name, expected.mean, expected.std, expected.input_size, head, expected.takes
     )
 
 
-def _load(module: nn.Module, family: Family, name: str, weights: str | Path, head: str) -> None:
+def _load(
+    module: nn.Module,
+    family: Family,
+    name: str,
+    weights: str | Path,
+    *,
+    head: str,
+    new_head: bool,
+) -> None:
     online = str(weights) in ONLINE
     path = Path(weights).expanduser()
     if isinstance(module, FrameNetwork):
@@ -80,6 +97,7 @@ def _load(module: nn.Module, family: Family, name: str, weights: str | Path, hea
         family.pretrained(name, str(weights)) if online else read_weights(path),
         source=f"model.weights: {weights if online else path}, for {name}",
         head=head,
+        new_head=new_head,
         resembles=lambda state: found if (found := resembles(state)) != name else None,
     )
 

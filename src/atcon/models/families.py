@@ -15,7 +15,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from atcon.downloads import Source, fetch
 from atcon.errors import InputError
-from atcon.models import digits_resnet
+from atcon.models import cifar_resnet, digits_resnet
 from atcon.models.frames import FrameNetwork
 from atcon.models.heads import find_head
 from atcon.models.weights import State, read_weights
@@ -36,7 +36,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": _INCEPTION,
     "vit_h_14": {"image_size": 518},
 }
+_CIFAR = {f"cifar_resnet{depth}": blocks for depth, blocks in cifar_resnet.BLOCKS.items()}
 _WELL_KNOWN = (
+    *_CIFAR,
     *("digits_resnet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
     *("squeezenet1_0", "squeezenet1_1", "alexnet", "vgg16", "vgg16_bn", "densenet121"),
@@ -64,6 +66,9 @@ class Preprocessing:
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
 DIGITS = Preprocessing(digits_resnet.MEAN, digits_resnet.STD, digits_resnet.INPUT_SIZE)
+# The published weights were trained on CIFAR-10 with ImageNet's mean and std: `trainer.py` of
+# github.com/akamaster/pytorch_resnet_cifar10, and the statistics of their first BatchNorm say so.
+CIFAR = Preprocessing(IMAGENET.mean, IMAGENET.std, cifar_resnet.INPUT_SIZE)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ def family_of(name: str) -> Family:
 
 def names() -> list[str]:
     """Names that `build` accepts without an extra: our own and torchvision's."""
-    return [name for key in ("digits", "torchvision", "video") for name in FAMILIES[key].names()]
+    families = ("digits", "cifar", "torchvision", "video")
+    return [name for key in families for name in FAMILIES[key].names()]
 
 
 def resembles(weights: State) -> str | None:
@@ -294,6 +300,13 @@ FAMILIES: dict[str, Family] = {
         make=_torchvision_make,
         pretrained=_torchvision_pretrained,
         preprocessing=_video_preprocessing,
+    ),
+    "cifar": Family(
+        owns=lambda name: name.startswith("cifar_resnet"),
+        names=lambda: list(_CIFAR),
+        make=lambda name, classes: cifar_resnet.CifarResNet(_CIFAR[name], classes),
+        pretrained=_no_pretrained,
+        preprocessing=lambda _name, _network: CIFAR,
     ),
     "torchvision": Family(
         owns=lambda _: True,

@@ -83,6 +83,7 @@ def fit_weights(
     *,
     source: str,
     head: str | None = None,
+    new_head: bool = False,
     resembles: Callable[[State], str | None] = lambda _: None,
 ) -> None:
     """Load weights into `module`, all of them or none; `num_batches_tracked` may be missing.
@@ -92,6 +93,7 @@ def fit_weights(
         content: Names and tensors, possibly inside the usual wrappers and prefixes.
         source: Where they come from, for the error.
         head: The module whose weights stay as they are where `content` has none of its classes.
+        new_head: They stay in any case.
         resembles: Names the network that the weights look like, for the error.
 
     Raises:
@@ -99,7 +101,7 @@ def fit_weights(
     """
     state = module.state_dict()
     found = _best_match(content, state)
-    if head is not None and not _same_classes(found, state, head):
+    if head is not None and (new_head or not _same_classes(found, state, head)):
         found = {name: value for name, value in found.items() if not _inside(name, head)}
         optional = {name for name in state if _inside(name, head)}
     else:
