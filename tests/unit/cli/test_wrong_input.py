@@ -58,6 +58,8 @@ def assert_refused(*arguments: object, says: tuple[str, ...]) -> str:
         ("seed=-1", ("seed = -1", "greater than or equal to 0")),
         ("data.classes=cat", ("data.classes = 'cat'", "write a list as [cat, dog]")),
         ("data.classes=[cat]", ("data.classes = ('cat',)", "no effect with data.name=digits")),
+        ("data.extra=true", ("data.extra = True", "no effect with data.name=digits")),
+        ("data.name=svhm", ("data.name = 'svhm'", "did you mean 'svhn'?")),
         ("model.layer=stagess", ("no layer 'stagess'", "stages")),
         ("model.name=digits_resnets", ("model.name", "'digits_resnets'")),
         ("data.per_class=5000", ("data.per_class", "largest data.per_class possible")),

@@ -28,6 +28,7 @@ from atcon.experiments.grid_tables import (
     quartile_table,
     seconds_table,
     tables_of,
+    validation_table,
 )
 from atcon.experiments.parts import followed_of, split_of
 from atcon.experiments.regret import Cell as Followed
@@ -54,7 +55,7 @@ per_class: [1, 2]
 seeds: [3, 4]
 against: [supervised, uniform]
 metrics: [map]
-tables: [gains, calibration, seconds, lowest_quartile, rules]
+tables: [gains, validation, calibration, seconds, lowest_quartile, rules]
 """
 
 
@@ -259,6 +260,38 @@ def test_gains_are_means_of_paired_differences_over_the_seeds(done, source):
     assert f"| {mean:.1f} |" in start
 
 
+def test_the_validation_table_has_the_mean_f1_of_every_stage_and_what_it_gained(done, source):
+    records = _records(done, source)
+    head, _, *body = validation_table(records).splitlines()
+    assert head.startswith("| F1 on the validation images; difference from supervised | N = 1 |")
+    shown = {row[1].strip(): row[2:4] for row in (line.split("|") for line in body)}
+    assert shown.keys() == {"supervised", "ours", "uniform mask", "again", "never"}
+    for at, count in enumerate((1, 2)):
+        own = [records[Cell(count, seed)]["stages"] for seed in (3, 4)]
+        f1 = {
+            stage: np.array([one[stage]["validation"]["f1"] for one in own])
+            for stage in ("supervised", "uniform")
+        }
+        assert float(shown["supervised"][at]) == pytest.approx(f1["supervised"].mean(), abs=0.051)
+        mean, gain = shown["uniform mask"][at].replace("−", "-").split("; ")
+        assert float(mean) == pytest.approx(f1["uniform"].mean(), abs=0.051)
+        expected = (f1["uniform"] - f1["supervised"]).mean()
+        assert float(gain.split(" (")[0]) == pytest.approx(expected, abs=0.051)
+        assert shown["never"][at].split("; ")[1].startswith("+0.0 (+0.0 to +0.0)")
+
+
+def test_without_validation_images_there_is_no_validation_table(done, source):
+    records = {
+        cell: {
+            **record,
+            "stages": {"supervised": {**record["stages"]["supervised"], "validation": {}}},
+        }
+        for cell, record in _records(done, source).items()
+    }
+    with pytest.raises(InputError, match="there are no validation images"):
+        validation_table(records)
+
+
 def test_calibration_alone_is_the_start_with_the_thresholds_of_validation(done, source):
     records = _records(done, source)
     shown = {
@@ -282,6 +315,7 @@ def test_tables_are_drawn_from_the_records_alone(done, source):
         gains_table(records, "map", "supervised"),
         gains_table(records, "map", "uniform"),
         calibration_table(records),
+        validation_table(records),
         seconds_table(records),
         quartile_table(records),
     ):
