@@ -1,9 +1,9 @@
 """Clips as a data set: those that `atcon clips` made, or the windows of a table of events."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import load as tensors_of
 
@@ -67,10 +67,11 @@ def _of_folder(base: Path, classes: Sequence[str] | None, policy: OnBadImage) ->
     for number, row in read_rows(base / MANIFEST, _COLUMNS):
         where = f"{base / MANIFEST}, line {number}"
         name, path = _name(row), base / relative_path(row["file"], base, where)
-        if part_name(row, where) is None:
+        part = part_name(row, where)
+        if part is None:
             raise InputError(f"{where}: the column split is empty")
         if path.is_file():
-            rows.append((name, row["label"], part_name(row, where), row["patient"], str(path)))
+            rows.append(_Clip(name, row["label"], part, row["patient"], str(path)))
         else:
             skips.add(name, BadVideoError("missing", f"{path}: no such clip"))
     form = ClipForm(**_form(base / ABOUT))
@@ -116,7 +117,7 @@ def _of_table(
         event = cut.window.event
         times = {"start": f"{cut.window.start}", "end": f"{cut.window.end}"}
         name = _name({"video": event.video, **times})
-        rows.append((name, event.label, parts[event.patient], event.patient, None))
+        rows.append(_Clip(name, event.label, parts[event.patient], event.patient))
         keys[name] = cut.key
     skipped = tuple((entry.name, entry.message) for entry in omissions.entries)
 
@@ -146,26 +147,34 @@ class _Memory:
         return tensors_of(self._contents[key])["pixels"]
 
 
-_Row = tuple[str, str, str | None, str, str | None]
+class _Clip(NamedTuple):
+    """One clip, and its file if it has one."""
+
+    name: str
+    label: str
+    part: str
+    patient: str
+    path: str | None = None
 
 
 def _image_set(
     base: Path,
-    rows: Sequence[_Row],
+    rows: Sequence[_Clip],
     form: ClipForm,
     classes: Sequence[str] | None,
     skipped: tuple[tuple[str, str], ...],
-    read: Any,
+    read: Callable[[Example], Pixels],
 ) -> ImageSet:
-    """Sort clips into their parts; rows are name, label, part, patient and file."""
-    present = sorted({label for _, label, _, _, _ in rows})
+    """Sort clips into their parts."""
+    present = sorted({row.label for row in rows})
     names = check_classes(present if classes is None else classes, base)
     for name in names:
         label_index(name, present, "data.classes")
-    parts: dict[str | None, list[Example]] = {"train": [], "validation": [], "test": []}
-    for name, label, part, patient, path in rows:
-        if label in names:
-            parts[part].append(Example(name, (names.index(label),), (), path, patient))
+    parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
+    for row in rows:
+        if row.label in names:
+            label = names.index(row.label)
+            parts[row.part].append(Example(row.name, (label,), (), row.path, row.patient))
     for part in ("train", "test"):
         if not parts[part]:
             raise InputError(f"{base}: no clips in the {part} part; both train and test need some")

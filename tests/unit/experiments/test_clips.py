@@ -3,11 +3,10 @@
 import csv
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from videos import make_video, numbers, write_events
+from videos import make_video, numbers, six_patients, write_events
 
 from atcon.data.clip_files import clip_bytes, read_clip
 from atcon.data.cutting import ClipForm
@@ -18,23 +17,10 @@ from atcon.records import read_json
 RATE = 25
 
 
-@pytest.fixture(scope="session")
-def video(tmp_path_factory) -> Path:
-    """A recording of 20 s; read it only."""
-    return make_video(tmp_path_factory.mktemp("recording") / "20s.mp4", 20)
-
-
 @pytest.fixture
 def recordings(video, tmp_path) -> Path:
     """Six patients, a recording each, with two events of 8 s each."""
-    folder = tmp_path / "recordings"
-    (folder / "v").mkdir(parents=True)
-    rows = []
-    for patient in range(6):
-        shutil.copy(video, folder / f"v/{patient}.mp4")
-        rows += [f"v/{patient}.mp4,p{patient},{9 * k},{9 * k + 8},{'ab'[k]}" for k in range(2)]
-    write_events(folder / "events.csv", rows)
-    return folder
+    return six_patients(tmp_path / "recordings", video)
 
 
 def manifest(out: Path) -> list[dict[str, str]]:
