@@ -154,7 +154,7 @@ def check_fit(network: Network, image_set: ImageSet) -> None:
         else "choose a network of images"
     )
     raise InputError(
-        f"model.name: {network.name} takes {network.takes}, but {image_set.name} holds "
+        f"model.name: {network.name} takes {network.takes}, but data.name={image_set.name} gives "
         f"{image_set.unit}; {advice}"
     )
 
