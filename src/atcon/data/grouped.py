@@ -10,6 +10,7 @@ from atcon.errors import InputError
 _STARTS = 20
 _MOVES = 20_000  # groups times starts: a large set needs less luck
 _MISSING = 10.0
+_OF_GROUPS = 0.5  # what a share of a class's groups weighs beside one of its samples
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ def balanced_parts(
 ) -> Balance:
     """Divide groups among parts so that each has its share of all samples and of every class.
 
+    Of a class, both its samples and its groups are shared out: one patient with a third of all
+    clips would otherwise be all that a part knows of a class.
+
     A seeded search: from several random orders, each group goes where it helps most, and then
     moves, or changes places, as long as that helps. The sum of squared distances from the shares is
     made small, and a class missing in a part costs more than any distance.
@@ -65,8 +69,12 @@ def balanced_parts(
     aim = np.array(list(shares.values()))
     generator = np.random.default_rng([seed, 6])
     starts = max(1, min(_STARTS, _MOVES // len(names)))
-    found = [_search(counts, aim, generator) for _ in range(starts)]
-    best = min(found, key=lambda assigned: _cost(_filled(counts, assigned, len(aim)), aim))
+    present = counts[:, 1:] > 0
+    groups_of = present / np.maximum(present.sum(axis=0), 1)
+    weights = np.repeat([1.0, _OF_GROUPS], [counts.shape[1], classes])
+    weighed, aims = weights * np.hstack([counts, groups_of]), weights * aim[:, None]
+    found = [_search(weighed, aims, generator) for _ in range(starts)]
+    best = min(found, key=lambda assigned: _cost(_filled(weighed, assigned, len(aim)), aims))
     return _balance(names, counts, best, tuple(shares), aim)
 
 
@@ -131,7 +139,7 @@ def _best_part(
 
 
 def _costs(filled: np.ndarray, aim: np.ndarray) -> np.ndarray:
-    distance = ((filled - aim[:, None]) ** 2).sum(axis=1)
+    distance = ((filled - aim) ** 2).sum(axis=1)
     return np.asarray(distance + _MISSING * (filled <= 0).sum(axis=1))
 
 

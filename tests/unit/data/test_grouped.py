@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -37,19 +38,30 @@ def test_parts_keep_groups_whole_and_are_close_to_their_shares():
             assert held == pytest.approx(counted)
 
 
-def test_the_search_comes_close_to_the_best_division_of_a_small_set():
+def test_the_search_finds_the_best_division_of_a_small_set():
+    """Samples and groups shared out, a group's share a quarter of a sample's in squares."""
     generator = np.random.default_rng(0)
+    halves = np.array(list(product([False, True], repeat=8)))
     for seed in range(10):
         sizes = generator.integers(1, 30, 8)
         groups = [f"g{i}" for i, size in enumerate(sizes) for _ in range(size)]
         found = balanced_parts(
             groups, [[0]] * len(groups), {"a": 0.5, "b": 0.5}, classes=1, seed=seed
         )
-        best = min(
-            abs(sizes[np.array(half)].sum() / sizes.sum() - 0.5)
-            for half in product([False, True], repeat=8)
-        )
-        assert best - 1e-9 <= found.worst <= best + 0.02
+        of_samples = np.abs(halves @ sizes / sizes.sum() - 0.5)
+        cost = 2 * of_samples**2 + (halves.mean(axis=1) - 0.5) ** 2 / 4
+        half = np.array([found.parts[f"g{i}"] == "a" for i in range(8)])
+        assert cost[(halves == half).all(axis=1)] == pytest.approx(cost.min())
+        assert of_samples.min() - 1e-9 <= found.worst <= of_samples.min() + 0.03
+
+
+def test_a_group_with_a_third_of_a_class_is_not_all_that_a_part_knows_of_it():
+    """By samples alone that were the best division: 12, 12 and 12."""
+    groups = ["large"] * 12 + [f"g{i}" for i in range(24)]
+    for seed in range(10):
+        found = balanced_parts(groups, [[0]] * 36, THIRDS, classes=1, seed=seed)
+        assert min(Counter(found.parts.values()).values()) >= 3
+        assert found.worst < 0.1
 
 
 def test_a_class_is_in_every_part_where_that_is_possible():
