@@ -21,7 +21,9 @@ from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
 from atcon.experiments.sections import RunConfig
 
-Table = Literal["gains", "validation", "calibration", "seconds", "rules", "lowest_quartile"]
+Table = Literal[
+    "values", "gains", "validation", "calibration", "seconds", "rules", "lowest_quartile"
+]
 
 
 class Experiment(BaseModel):

@@ -45,6 +45,8 @@ def tables_of(experiment: Experiment, records: Records, against: str | None = No
                 for reference in references
                 for metric in experiment.metrics
             ]
+        elif table == "values":
+            drawn += [values_table(records, metric) for metric in experiment.metrics]
         else:
             drawn.append(_OTHERS[table](records))
     return "\n\n".join(one.strip() for one in drawn) + "\n"
@@ -64,6 +66,18 @@ def gains_table(records: Records, metric: str, against: str) -> str:
     rows = [(names[stage], stage, metric) for stage in stages]
     title = f"{METRICS[metric].title}: difference from {_TITLES.get(against, against)}"
     return _differences(title, records, rows, stages.index(against))
+
+
+def values_table(records: Records, metric: str) -> str:
+    """One metric of every stage: its mean over seeds, and the bootstrap's interval over both."""
+    names, columns = _titles(records), []
+    for count in _sizes(records):
+        of_size = _of_size(records, count)
+        own = [_measured(of_size, stage, metric) for stage in names]
+        found = compared(own, 0, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
+        columns.append([f"N = {count}", *map(_value, found)])
+    heads, *body = zip([METRICS[metric].title, *names.values()], *columns, strict=True)
+    return _table(heads, body)
 
 
 def calibration_table(records: Records) -> str:
@@ -261,6 +275,14 @@ def _cell(one: Mapping[str, Any]) -> str:
     star = "*" if difference["clear"] else ""
     low, high = _signed(difference["low"], 1), _signed(difference["high"], 1)
     return f"{_signed(difference['value'], 1)}{star} ({low} to {high}), p {p:.3f}"
+
+
+def _value(one: Mapping[str, Any]) -> str:
+    return (
+        "–"
+        if one["value"] is None
+        else f"{one['value']:.1f} ({one['low']:.1f} to {one['high']:.1f})"
+    )
 
 
 def _over_seeds(values: np.ndarray, digits: int) -> str:

@@ -1,6 +1,7 @@
 """Experiments: cells that survive a stop, and tables from their records alone."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from atcon.experiments.grid_tables import (
     seconds_table,
     tables_of,
     validation_table,
+    values_table,
 )
 from atcon.experiments.parts import followed_of, split_of
 from atcon.experiments.regret import Cell as Followed
@@ -258,6 +260,24 @@ def test_gains_are_means_of_paired_differences_over_the_seeds(done, source):
         [records[Cell(1, seed)]["stages"]["supervised"]["test"]["map"] for seed in (3, 4)]
     )
     assert f"| {mean:.1f} |" in start
+
+
+def test_the_values_table_has_the_mean_of_every_stage_inside_its_interval(done, source):
+    records = _records(done, source)
+    head, _, *body = values_table(records, "map").splitlines()
+    assert head == "| mAP | N = 1 | N = 2 |"
+    assert len(body) == 5
+    for line in body:
+        title, *cells = line.strip("| ").split(" | ")
+        stage = {"supervised": "supervised", "ours": "consistency"}.get(title)
+        for cell, count in zip(cells, (1, 2), strict=True):
+            mean, low, high = map(float, re.findall(r"\d+\.\d", cell))
+            assert low <= mean <= high
+            if stage is not None:
+                own = [records[Cell(count, seed)]["stages"] for seed in (3, 4)]
+                entries = [one.get(one[stage].get("same_as"), one[stage]) for one in own]
+                expected = np.mean([entry["test"]["map"] for entry in entries])
+                assert mean == pytest.approx(expected, abs=0.051)
 
 
 def test_the_validation_table_has_the_mean_f1_of_every_stage_and_what_it_gained(done, source):
