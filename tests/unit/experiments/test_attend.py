@@ -114,7 +114,7 @@ def test_an_image_that_cannot_be_read_is_named_and_passed_over(finished_run, ima
     for said, path in zip(heard.said, images, strict=False):
         assert said.startswith("passed over: ")
         assert str(path) in said
-    with pytest.raises(InputError, match="no image could be read"):
+    with pytest.raises(InputError, match="none of the 1 files could be read"):
         attend(finished_run, [broken], tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
