@@ -36,6 +36,10 @@ class BadVideoError(BadImageError):
         self.reason = reason
 
 
+class LeakError(InputError):
+    """What belongs together, such as a patient's recordings, is in two parts of a data set."""
+
+
 def no_such(kind: str, name: str, known: Collection[str]) -> InputError:
     """Say that a table has no such name; the nearest is given, and all are listed."""
     nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]

@@ -47,13 +47,20 @@ def make_video(
     options: Mapping[str, str] | None = None,
     rotation: int = 0,
     pixel_format: str = "yuv420p",
+    tags: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a recording; frame k shows k, at k / rate or at the k-th of `times`."""
+    """Write a recording; frame k shows k, at k / rate or at the k-th of `times`.
+
+    `tags` go into the metadata of the file and of its track.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = list(times) if times is not None else [k / rate for k in range(round(seconds * rate))]
     base = Fraction(1, 90_000)
-    with av.open(str(path), "w") as container:
+    own = {"movflags": "use_metadata_tags"} if tags else {}
+    with av.open(str(path), "w", options=own) as container:
         stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
+        container.metadata.update(tags or {})
+        stream.metadata.update(tags or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
         stream.gop_size = gop
         if times is not None or start:

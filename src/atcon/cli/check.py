@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from atcon.inspection import Check
     from atcon.models import Network
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
 
 
@@ -175,10 +174,11 @@ def _pictures(folder: Path, network: "Network", batch: int, shape: tuple[int, ..
     import torch  # noqa: PLC0415
 
     from atcon.data import read_image, resize  # noqa: PLC0415
+    from atcon.data.folder import SUFFIXES  # noqa: PLC0415
 
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)[:batch]
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)[:batch]
     if not paths:
-        raise InputError(f"{folder}: there are no images ({', '.join(sorted(_SUFFIXES))}) here")
+        raise InputError(f"{folder}: there are no images ({', '.join(sorted(SUFFIXES))}) here")
     if len(shape) != 3 or shape[0] != 3:
         raise InputError("--images gives colour images: leave out --channels and --frames")
     pixels = torch.stack([resize(read_image(path), shape[-1]) for path in paths])

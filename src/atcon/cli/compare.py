@@ -128,7 +128,7 @@ def _legend(record: Mapping[str, Any]) -> list[str]:
     seeds, reference = record["seeds"], record["reference"]
     several = len(seeds) > 1
     count = record["comparisons"]
-    over = f"{record['test_images']} test images"
+    over = f"{record['test_images']} test {record['unit']}"
     if record["resampled"] == "groups":
         over = f"the {record['test_groups']} groups of {over}"
     if several:

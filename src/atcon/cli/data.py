@@ -27,7 +27,8 @@ def check(
         str,
         typer.Argument(
             metavar="ROOT|CONFIG",
-            help="A folder of data (class folders, VOC 2012), or a configuration as for atcon run.",
+            help="Data (class folders, VOC, SVHN, XML, a saved set of datasets, clips, a CSV of "
+            "events), or a configuration as for atcon run.",
         ),
     ],
     csv: Annotated[
@@ -77,7 +78,7 @@ def _show(found: "DataCheck") -> None:
 
     console = Console()
     counts = ", ".join(f"{count:,} {part}" for part, count in found.counts.items())
-    console.print(Text(f"{found.root or found.data}: {counts} images", style="bold"))
+    console.print(Text(f"{found.root or found.data}: {counts} {found.unit}", style="bold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in found.findings:
         text = Text(finding.what)

@@ -22,7 +22,7 @@ _ROWS = (
     ("consistency", "consistency of the maps"),
 )
 _CONTROLS = {"uniform": "uniform mask", "calibration": "thresholds fitted on validation"}
-_COUNTED = {"evaluation": "images", "reading": "images", "clips": "clips", "download": "MB"}
+_COUNTED = {"clips": "clips", "download": "MB"}
 _SHOWN = {"loss": "loss", "correlation": "consistency", "mask_contrast": "mask contrast"}
 
 
@@ -43,9 +43,9 @@ class LineProgress(Progress):
 
     milestone = note
 
-    def begin(self, title: str, total: int) -> None:
+    def begin(self, title: str, total: int, unit: str = "") -> None:
         """Print what starts."""
-        self.note(f"{title}: {total} {_COUNTED.get(title, 'steps')}")
+        self.note(f"{title}: {total} {unit or _COUNTED.get(title, 'steps')}")
 
 
 class BarProgress(Progress):
@@ -60,8 +60,9 @@ class BarProgress(Progress):
         """Print a line."""
         self.console.print(escape(text), highlight=False)
 
-    def begin(self, title: str, total: int) -> None:
+    def begin(self, title: str, total: int, unit: str = "") -> None:
         """Draw a new bar."""
+        del unit  # a bar shows a share
         self.bars = Bars(
             TextColumn("{task.description:<12}"),
             BarColumn(),
@@ -96,10 +97,10 @@ def show_evaluation(record: Mapping[str, Any]) -> None:
     """Print before, after and gain as a table with intervals."""
     before, after = (record["stages"][stage] for stage in ("supervised", "consistency"))
     level = f"{100 * record['level']:.0f} %"
-    images, over = f"{record['counts']['test']} test images", "them"
+    judged, over = f"{record['counts']['test']} test {record.get('unit', 'images')}", "them"
     if record.get("resampled") == "groups":
-        images, over = f"{images} of {record['test_groups']} groups", "whole groups"
-    table = Table(title=f"{images}, {level} intervals over {over}")
+        judged, over = f"{judged} of {record['test_groups']} groups", "whole groups"
+    table = Table(title=f"{judged}, {level} intervals over {over}")
     for column in ("", "supervised", "after consistency", "gain", "p"):
         table.add_column(column, justify="left" if not column else "right")
     for key, name in _ROWS:

@@ -1,5 +1,6 @@
 """Clips as a data set: those that `atcon clips` made, or the windows of a table of events."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def clips(
 
 
 def _of_folder(base: Path, classes: Sequence[str] | None, policy: OnBadImage) -> ImageSet:
-    skips, rows = Skips(policy), []
+    skips, rows, hashes = Skips(policy), [], {}
     for number, row in read_rows(base / MANIFEST, _COLUMNS):
         where = f"{base / MANIFEST}, line {number}"
         name, path = _name(row), base / relative_path(row["file"], base, where)
@@ -72,10 +73,25 @@ def _of_folder(base: Path, classes: Sequence[str] | None, policy: OnBadImage) ->
             raise InputError(f"{where}: the column split is empty")
         if path.is_file():
             rows.append(_Clip(name, row["label"], part, row["patient"], str(path)))
+            hashes[name] = row.get("sha256")
         else:
             skips.add(name, BadVideoError("missing", f"{path}: no such clip"))
     form = ClipForm(**_form(base / ABOUT))
-    return _image_set(base, rows, form, classes, tuple(skips.entries), _read_file)
+
+    def read(example: Example) -> Pixels:
+        _check_listed(example, hashes[example.name])
+        return _read_file(example)
+
+    return _image_set(base, rows, form, classes, tuple(skips.entries), read)
+
+
+def _check_listed(example: Example, sha256: str | None) -> None:
+    """Hold that a clip is the one of the manifest: another whole clip may lie in its place."""
+    path = Path(example.path or "")
+    if sha256 and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise BadVideoError(
+            "damaged", f"{path}: not the clip that {MANIFEST} lists, whose SHA-256 differs"
+        )
 
 
 def _form(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from atcon.data.policy import Skips
 from atcon.data.tables import part_name, read_rows, relative_path
-from atcon.errors import BadVideoError, InputError
+from atcon.errors import BadVideoError, LeakError
 
 COLUMNS = ("video", "patient", "start", "end", "label")
 
@@ -154,7 +154,8 @@ def windows(event: Event, seconds: float, stride: float, short: str) -> list[Win
         if short == "pad":
             return [Window(event, event.start, event.end)]
         raise BadVideoError(
-            "short", f"{event.name}: lasts {event.seconds:g} s, and a clip {seconds:g} s"
+            "short",
+            f"{event.name}: lasts {event.seconds:g} s, shorter than a clip of {seconds:g} s",
         )
     count = int((event.seconds - seconds + _EXACT) / stride) + 1
     starts = [event.start + index * stride for index in range(count)]
@@ -201,7 +202,7 @@ def _check_parts(path: Path, events: Sequence[Event]) -> None:
     by_patient = sorted(events, key=lambda event: event.patient)
     for one, two in pairwise(by_patient):
         if one.patient == two.patient and one.part != two.part:
-            raise InputError(
+            raise LeakError(
                 f"{path}: patient {one.patient!r} is in {one.part} and in {two.part}; all events "
                 f"of a patient belong in one split"
             )

@@ -117,8 +117,8 @@ def few_shot_split(
     if len(validation) < validation_images:
         where = "the validation part" if own else "the training pool"
         raise InputError(
-            f"data.validation_images: {validation_images} images are asked for, but {where} of "
-            f"{image_set.name} holds {len(validation)} usable ones; ask for fewer"
+            f"data.validation_images: {validation_images} {image_set.unit} are asked for, but "
+            f"{where} of {image_set.name} holds {len(validation)} usable ones; ask for fewer"
         )
     taken = {group_of(example) for example in validation}
     rest = [e for e in _shuffled(image_set.pool, generator) if group_of(e) not in taken]
@@ -187,7 +187,7 @@ def _draw_classes(
         for label, name in enumerate(image_set.classes):
             if not _claim(label, orders, owner, candidates, set()):
                 have = sum(candidates.usable(e) for e in orders[label])
-                raise InputError(_too_few(image_set.name, name, have, per_class, drawn, held_back))
+                raise InputError(_too_few(image_set, name, have, per_class, drawn, held_back))
     return tuple(
         e for label, order in enumerate(orders) for e in order if owner.get(e.name) == label
     )
@@ -217,18 +217,21 @@ def _claim(
     return False
 
 
-def _too_few(data: str, name: str, have: int, need: int, largest: int, held_back: int) -> str:
-    place = f"besides {held_back} validation images" if held_back else "to draw from"
+def _too_few(
+    image_set: ImageSet, name: str, have: int, need: int, largest: int, held_back: int
+) -> str:
+    data, unit = image_set.name, image_set.unit
+    place = f"besides {held_back} validation {unit}" if held_back else "to draw from"
     if have == 0:
         return (
-            f"data.per_class: class {name!r} of {data} has no image {place} and {need} are needed; "
-            f"leave it out of data.classes or add images"
+            f"data.per_class: class {name!r} of {data} has no {unit.removesuffix('s')} {place} and "
+            f"{need} are needed; leave it out of data.classes or add {unit}"
         )
     shared = " (some of them needed by other classes)" if have >= need else ""
     advice = f"the largest data.per_class possible is {largest}" if largest else "none is possible"
     return (
-        f"data.per_class: class {name!r} of {data} has {have} images {place}{shared}, but {need} "
-        f"are needed; {advice}"
+        f"data.per_class: class {name!r} of {data} has {have} {unit} {place}{shared}, but "
+        f"{need} are needed; {advice}"
     )
 
 
@@ -243,7 +246,7 @@ def draw_test(image_set: ImageSet, count: int | None, seed: int) -> tuple[Exampl
     if not 1 <= count <= len(image_set.test):
         raise InputError(
             f"data.test_images: {count} are asked for, but {image_set.name} has "
-            f"{len(image_set.test)} test images"
+            f"{len(image_set.test)} test {image_set.unit}"
         )
     chosen = _shuffled(image_set.test, np.random.default_rng([seed, 1]))[:count]
     return tuple(sorted(chosen, key=lambda example: example.name))
@@ -260,8 +263,8 @@ def _check_request(image_set: ImageSet, per_class: int, validation_images: int, 
     both = sorted(example.name for example in image_set.pool if example.name in held_out)
     if both:
         raise InputError(
-            f"{image_set.name}: {len(both)} images are in the training pool and also held out, "
-            f"such as {both[0]}; remove them from one of the two"
+            f"{image_set.name}: {len(both)} {image_set.unit} are in the training pool and also "
+            f"held out, such as {both[0]}; remove them from one of the two"
         )
     _check_groups(image_set)
 
@@ -291,7 +294,7 @@ def _by_name(examples: Iterable[Example]) -> dict[str, Example]:
 def _find(entry: Mapping[str, Any], known: Mapping[str, Example], image_set: ImageSet) -> Example:
     name = entry["name"]
     if name not in known:
-        raise InputError(f"split.json: image {name} is no longer in {image_set.name}")
+        raise InputError(f"split.json: {name} is no longer in {image_set.name}")
     labels = [image_set.classes[label] for label in known[name].labels]
     if labels != list(entry["labels"]):
         raise InputError(

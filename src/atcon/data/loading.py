@@ -89,7 +89,7 @@ def load(
         InputError: None could be read.
     """
     decoded = _decode(reader, examples, Skips(on_bad_image), progress)
-    _check_some(decoded, examples)
+    _check_some(reader, decoded, examples)
     return decoded
 
 
@@ -118,7 +118,7 @@ def stream(
             continue
         yield waiting
         waiting = batch
-    _check_some(waiting, examples)
+    _check_some(reader, waiting, examples)
     if waiting is not None:
         yield waiting
 
@@ -128,10 +128,10 @@ def _merge_skips(first: Decoded, second: Decoded) -> Decoded:
     return replace(kept, skipped=first.skipped + second.skipped)
 
 
-def _check_some(decoded: Decoded | None, examples: Sequence[Example]) -> None:
+def _check_some(reader: Reader, decoded: Decoded | None, examples: Sequence[Example]) -> None:
     if decoded is not None and examples and not decoded.examples:
-        name, reason = decoded.skipped[0]
-        raise InputError(f"none of {len(examples)} images can be read; the first, {name}: {reason}")
+        (name, reason), unit = decoded.skipped[0], reader.image_set.unit
+        raise InputError(f"none of {len(examples)} {unit} can be read; the first, {name}: {reason}")
 
 
 def _decode(

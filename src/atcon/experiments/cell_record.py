@@ -49,6 +49,7 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         "seed": run.seed,
         "per_class": run.per_class,
         "judged": summary["judged"],
+        "unit": run.unit,
         "counts": summary["counts"],
         **resampled_record(groups),
         "test_images": hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest(),

@@ -62,6 +62,7 @@ def compare(
         "runs": [method.label for method in methods],
         "seeds": list(methods[0].seeds),
         "test_images": images,
+        "unit": first.unit,
         "level": first.level,
         "resamples": first.resamples,
         **resampled_record(groups),

@@ -45,6 +45,7 @@ class FinishedFolder:
         per_class: N.
         level: Coverage of its intervals.
         resamples: Of its test images.
+        unit: What its samples are: images or clips.
         thresholds: By stage, one per class, fitted on the validation images.
         parts: `train`, `validation` and `test` of its split, images by name.
     """
@@ -57,6 +58,7 @@ class FinishedFolder:
     per_class: int
     level: float
     resamples: int
+    unit: str
     thresholds: Mapping[str, tuple[float, ...]]
     parts: Mapping[str, Mapping[str, Image]]
 
@@ -171,6 +173,7 @@ def _read(root: Path) -> FinishedFolder:
             per_class=int(split["per_class"]),
             level=float(summary["level"]),
             resamples=int(summary["resamples"]),
+            unit=str(summary.get("unit", "images")),
             thresholds={
                 str(stage): tuple(map(float, content["thresholds"]))
                 for stage, content in summary["stages"].items()
@@ -240,7 +243,7 @@ def _places(
     head = ("name", "class", "correct", *PLACES)
     rows = _table(path, head)
     if tuple(row[0] for row in rows) != names:
-        raise InputError(f"{path}: its images are not those of predictions/{stage}.csv")
+        raise InputError(f"{path}: its {run.unit} are not those of predictions/{stage}.csv")
     return {
         column: np.array([_place(path, row[0], row[head.index(column)]) for row in rows])
         for column in columns

@@ -119,7 +119,7 @@ def check_images(
     first, second = ours.parts[part], theirs.parts[part]
     used = names or (first, second)
     only = [sorted(set(used[0]) - set(used[1])), sorted(set(used[1]) - set(used[0]))]
-    what = f"{_PARTS[part]} images of {ours.root} and {theirs.root}"
+    what = f"{_PARTS[part]} {ours.unit} of {ours.root} and {theirs.root}"
     if any(only):
         said = [
             f"{len(some)} only in {run.root} ({_listed(some)})"

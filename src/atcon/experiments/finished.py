@@ -128,6 +128,7 @@ def _result(opened: FinishedRun, verdicts: Verdicts) -> dict[str, Any]:
     return {
         "run": str(opened.folder.root),
         "classes": record["classes"],
+        "unit": record.get("unit", "images"),
         "level": config.level,
         **resampled_record(groups),
         "counts": {"test": len(verdicts.examples), "skipped": len(verdicts.skipped)},

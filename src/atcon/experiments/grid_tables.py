@@ -108,7 +108,8 @@ def validation_table(records: Records) -> str:
             row.append(f"{f1.mean():.1f}{gain}")
         rows.append(row)
     heads = [f"N = {count}" for count in sizes]
-    return _table(["F1 on the validation images; difference from supervised", *heads], rows)
+    what = f"F1 on the validation {_unit(records)}; difference from supervised"
+    return _table([what, *heads], rows)
 
 
 def seconds_table(records: Records) -> str:
@@ -205,7 +206,12 @@ def _state(experiment: Experiment, records: Records) -> str:
     count = " or ".join(map(str, sorted(images)))
     over = {record.get("resampled", "images") for record in records.values()}
     grouped = "; intervals resample whole groups of them" if over == {"groups"} else ""
-    return f"{'; '.join(lines)}. Judged on {count} {judged} images{grouped}."
+    return f"{'; '.join(lines)}. Judged on {count} {judged} {_unit(records)}{grouped}."
+
+
+def _unit(records: Records) -> str:
+    """What the samples are called; records of before there were clips do not say so."""
+    return str(next(iter(records.values())).get("unit", "images"))
 
 
 def _of_size(records: Records, count: int) -> dict[Cell, Record]:

@@ -129,7 +129,7 @@ def judge(
     verdicts = Verdicts()
     labels = []
     measured = _measured(config, examples, pictured)
-    progress.begin("evaluation", len(examples))
+    progress.begin("evaluation", len(examples), image_set.unit)
     reader, policy = Reader(image_set, size), config.data.on_bad_image
     batches = chain.from_iterable(  # of one kind each: with the maps' consistency, or without
         stream(reader, [e for e in examples if (e.name in measured) is kind], many, policy)

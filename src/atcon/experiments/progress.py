@@ -19,8 +19,8 @@ class Progress:
     def note(self, text: str) -> None:
         """Show a line that should be read."""
 
-    def begin(self, title: str, total: int) -> None:
-        """Start a piece of work of so many steps."""
+    def begin(self, title: str, total: int, unit: str = "") -> None:
+        """Start a piece of work of so many steps, or images, or clips."""
 
     def advance(self, values: Mapping[str, float], steps: int = 1) -> None:
         """Take steps in the current piece of work, with the latest values."""

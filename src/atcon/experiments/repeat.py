@@ -81,6 +81,7 @@ def compare_seeds(
     }
     record: dict[str, Any] = {
         "name": runs[0]["name"],
+        "unit": runs[0].get("unit", "images"),
         "seeds": list(summaries),
         "level": level,
         "kept": {stage: [one["stages"][stage]["epoch"] for one in runs] for stage in stages},
@@ -145,10 +146,10 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def _seed_rows(record: Mapping[str, Any]) -> list[str]:
-    """Each seed's own gain, with the intervals over its test images."""
+    """Each seed's own gain, with the intervals over its test samples."""
     columns = [METRICS[metric] for metric in HEADLINE]
     lines = [
-        "| seed, intervals over test images | "
+        f"| seed, intervals over test {record.get('unit', 'images')} | "
         + " | ".join([*columns, *(f"{column}, consistency − uniform" for column in columns)])
         + " |",
         "|---" * (1 + 2 * len(columns)) + "|",

@@ -25,7 +25,7 @@ def groups_of(images: Iterable[tuple[str, str | None]]) -> list[str] | None:
     groups = [f"image {name}" if group is None else f"group {group}" for name, group in images]
     if len(set(groups)) == 1:
         raise InputError(
-            f"all {len(images)} test images are of one group ({images[0][1]}): intervals resample "
+            f"the whole test part is of one group ({images[0][1]}): intervals resample "
             f"whole groups and need two or more; put more groups into the test part"
         )
     return groups

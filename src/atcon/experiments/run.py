@@ -303,5 +303,6 @@ def _summary(
             controls,
             chooser=ours.selected_by,
             over=units["resampled"],
+            unit=image_set.unit,
         ),
     }

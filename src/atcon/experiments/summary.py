@@ -177,12 +177,14 @@ def verdict_record(
     *,
     chooser: str = "map",
     over: str = "images",
+    unit: str = "images",
 ) -> dict[str, Any]:
     """Say in one sentence whether consistency helped, from Holm-corrected tests.
 
     It helps where F1, mAP or IoU rises clearly, none falls clearly, and the rise is clearly above
     that of every control that was run. `chooser` is the validation metric or the stopping rule that
-    kept the epoch; `over` says what the intervals resample, "images" or "groups".
+    kept the epoch; `over` says what the intervals resample, "images" or "groups", and `unit` what
+    the samples are.
     """
     if not kept:
         why = (
@@ -209,16 +211,16 @@ def verdict_record(
     listed = ", ".join(_say(name, change) for name, change in changes.items())
     return {
         "outcome": outcome,
-        "sentence": f"{_SENTENCES[outcome]} {listed}.",
-        "reasons": _reasons(up, down, beaten, controls, over),
+        "sentence": f"{_SENTENCES[outcome].format(unit)} {listed}.",
+        "reasons": _reasons(up, down, beaten, controls, f"test {unit}", over),
     }
 
 
 _SENTENCES = {
-    "helps": "Consistency fine-tuning helped on these test images, beyond both controls:",
+    "helps": "Consistency fine-tuning helped on these test {}, beyond both controls:",
     "control_explains": "The model improved, but a control explains it as well as consistency:",
-    "no_difference": "No clear difference on these test images:",
-    "harms": "Consistency fine-tuning did harm on these test images:",
+    "no_difference": "No clear difference on these test {}:",
+    "harms": "Consistency fine-tuning did harm on these test {}:",
     "mixed": "Mixed result, something rose and something fell:",
 }
 _NAMES = {"f1": "F1", "map": "mAP", "iou": "IoU"}
@@ -235,7 +237,12 @@ def _outcome(up: list[str], down: list[str], beaten: list[str]) -> str:
 
 
 def _reasons(
-    up: list[str], down: list[str], beaten: list[str], controls: Mapping[str, Any], over: str
+    up: list[str],
+    down: list[str],
+    beaten: list[str],
+    controls: Mapping[str, Any],
+    judged: str,
+    over: str,
 ) -> list[str]:
     reasons = [
         f"{_NAMES[name]} {way} clearly (Holm-corrected p < {CLEAR})"
@@ -247,7 +254,7 @@ def _reasons(
         reasons.append(f"{', '.join(unbeaten)}: not clearly above every control")
     if "uniform" not in controls:
         reasons.append("the control with a uniform mask was not run")
-    covered = "groups of test images" if over == "groups" else "test images"
+    covered = f"groups of {judged}" if over == "groups" else judged
     reasons.append(f"one training run on one split; {covered} are what the intervals cover")
     return reasons
 

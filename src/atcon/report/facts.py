@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from atcon.report.formats import decimal, duration
 from atcon.report.inputs import Record, Run, dig, dig_list, dig_number
+from atcon.report.wording import unit_of
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
@@ -15,24 +16,26 @@ def facts(run: Run) -> list[tuple[str, str]]:
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     summary = run.summary
     classes = dig_list(summary, "classes")
-    kind = "several per image possible" if dig(summary, "multi_label") else "one per image"
+    samples = unit_of(summary)
+    each = f"per {samples.removesuffix('s')}"
+    kind = f"several {each} possible" if dig(summary, "multi_label") else f"one {each}"
     yield "Data", str(dig(summary, "data") or "")
     yield "Classes", f"{len(classes)} ({kind}): {', '.join(map(str, classes))}"
-    yield "Images per class", _images_per_class(run.split)
-    yield "Images", _counts(summary)
+    yield f"{samples.capitalize()} per class", _images_per_class(run.split)
+    yield samples.capitalize(), _counts(summary)
     frames, rate = dig_number(summary, "clip", "frames"), dig_number(summary, "clip", "rate")
     if frames is not None and rate is not None:
-        each = f"{frames:.0f} frames each, {rate:g} per second"
-        yield "Clips", f"{each}; wherever this report says image, it means a clip"
+        yield "Frames per clip", f"{frames:.0f}, at {rate:g} per second"
     groups = dig_number(summary, "test_groups")
     if groups is not None:
-        yield "Groups", f"{groups:,.0f} among the test images; intervals resample whole groups"
+        yield "Groups", f"{groups:,.0f} among the test {samples}; intervals resample whole groups"
     if dig(summary, "judged") == "development":
         yield (
             "Judged on",
             (
-                "development images, which are training images that the split leaves; wherever "
-                "this report says test images, it means them; the test part was not read"
+                f"development {samples}, which are training {samples} that the split leaves; "
+                f"wherever this report says test {samples}, it means them; the test part was not "
+                "read"
             ),
         )
     yield "Network", str(dig(summary, "model", "name") or "")

@@ -9,6 +9,7 @@ from atcon.report.charts import Line, Point, Style, line_chart, round_ticks, sca
 from atcon.report.formats import Estimate
 from atcon.report.inputs import Record, Run, dig, dig_number, number
 from atcon.report.tables import BY_KEY, CONTROLS, gain_of
+from atcon.report.wording import unit_of
 
 LOSS = "How wrong the network is on the training images; lower is better."
 SCORE = "Measured on images that training never sees; the ring marks the epoch that was kept."
@@ -81,7 +82,8 @@ def _consistency(run: Run) -> list[Figure]:
     def lines(*keys: str, marked: bool = False) -> list[Line]:
         return [_line(run, stage, keys, label, style, marked) for stage, label, style in arms]
 
-    between = _line(run, "consistency", ("between_images",), "Different images, ours", "between")
+    others = f"Different {unit_of(run.summary)}, ours"
+    between = _line(run, "consistency", ("between_images",), others, "between")
     panels = {
         "Consistency loss": (CONSISTENCY_LOSS, lines("loss")),
         "Validation mAP": (FINE_TUNED_SCORE, lines("validation", "map", marked=True)),
@@ -146,7 +148,7 @@ def scatter(run: Run) -> Figure | None:
         return None
     legend = tuple((style, f"{label} ({len(groups[style, label])})") for style, label in groups)
     risen = sum(change > 0 for _, change in points)
-    meaning = f"Consistency rose for {risen} of {len(points)} test images."
+    meaning = f"Consistency rose for {risen} of {len(points)} test {unit_of(run.summary)}."
     return Figure("Change of consistency", meaning, scatter_chart(groups, meaning), legend)
 
 

@@ -19,6 +19,7 @@ from atcon.report.maps import (
     maps_of,
     paint,
     read_arrays,
+    sample_of,
     strip,
 )
 
@@ -145,7 +146,7 @@ def _card(
         name=name,
         labels=labels,
         labelled=tuple(index for index, label in enumerate(classes) if label in labels),
-        picture=_picture(image, INPUT_SIDE, f"Test image {name}"),
+        picture=_picture(image, INPUT_SIDE, f"Test {sample_of(image)} {name}"),
         frames=tuple(_frame(box) for box in dig_list(entry, "boxes")),
         before=before,
         after=after,
@@ -173,7 +174,7 @@ def _stage(
     if record is None:
         return None
     title = STAGES[stage]
-    about = f"{title.lower()}, test image {dig(entry, 'name')}"
+    about = f"{title.lower()}, test {sample_of(image)} {dig(entry, 'name')}"
     pictures = tuple(render(kind, image, array, bounds, about) for kind, array, bounds in maps)
     correct = dig(record, "correct")
     return StageView(

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from atcon.records import write_text
 from atcon.report import facts, figures, gallery, tables
 from atcon.report.inputs import OUTCOMES, Run, dig, dig_list, dig_number, read_run
+from atcon.report.wording import unit_of, worded
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -42,6 +43,8 @@ def render(run: Run, *, images: bool = True) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    unit = unit_of(run.summary)
+    environment.filters["worded"] = lambda text: worded(text, unit)
     page = environment.get_template("report.html.j2").render(**_context(run, images))
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -77,6 +80,8 @@ def _context(run: Run, images: bool) -> dict[str, Any]:
         "clips": dig(summary, "clip") is not None,
         "primary": dig(summary, "primary"),
         "images": images,
+        "samples": unit_of(summary),
+        "sample": unit_of(summary).removesuffix("s"),
         "pseudonyms": bool(run.shared),
         "skipped": facts.skipped(run.split),
         "config": run.config,

@@ -87,6 +87,11 @@ def read_arrays(path: Path) -> dict[str, Pixels]:
         raise InputError(f"{path}: not a readable gallery file ({error})") from error
 
 
+def sample_of(pixels: Pixels) -> str:
+    """Say what pixels are of: an image, or a clip."""
+    return "image" if pixels.ndim == 3 else "clip"
+
+
 def image_of(path: Path, arrays: Mapping[str, Pixels]) -> Pixels:
     """Give the photograph, or the clip, among the arrays of `path`."""
     image = arrays.get("image")

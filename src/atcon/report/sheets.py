@@ -131,7 +131,7 @@ def _draw_panel(
     below = top + TITLE + SIDE + 5
     low, high = ends(*panel.bounds)
     if not panel.kind.colours:
-        keeps = f"keeps {_share(panel.bounds[0])} to {_share(panel.bounds[1])} of the image"
+        keeps = f"keeps {_share(panel.bounds[0])} to {_share(panel.bounds[1])}"
         _text(draw, (left, below), keeps, 11, colour=FAINT)
         return
     start = left + _text(draw, (left, below), low, 11, colour=FAINT) + 6

@@ -87,6 +87,7 @@ def check_apart(private: Path, *folders: Path) -> None:
 def _copy(run: Path, copy: Path, names: Pseudonyms, *, images: bool) -> None:
     source, target = RunFolder(run), RunFolder(copy)
     summary, split = records.read_json(source.summary), records.read_json(source.split)
+    names = names.of("clip" if summary.get("unit") == "clips" else "image")
     with _understood(source.split):
         known = known_names(split, names)
         records.write_json(target.split, hidden_split(split, names))

@@ -30,8 +30,32 @@ CAUSES = (
     "has no area in the image",
     "reaches outside the image",
     "box left out",
+    "no patient",
+    "no label",
+    "start and end are not two times in order",
+    "the same as",
+    "the same clip as",
+    "overlaps",
+    "shorter than a clip",
+    "the recording lasts",
+    "not a whole recording in a known format",
+    "no video in a known format",
+    "its video codec is not known here",
+    "no frame",
+    "its last frame is at",
+    "its time stamps do not ascend",
+    "its frames and its index disagree",
+    "in its index",
+    "its frames change their size",
+    "the file is damaged",
+    "damaged at",
+    "the file cannot be read on",
+    "no such clip",
+    "not a clip of atcon clips",
+    "not the clip that clips.csv lists",
+    "its pixels are not those that were written",
 )
-"""Why an image was passed over, or what was repaired, in words that name nothing."""
+"""Why an image or a clip was passed over, or what was repaired, in words that name nothing."""
 WITHHELD = "not told, since it may name a file"
 
 

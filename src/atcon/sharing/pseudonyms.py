@@ -13,9 +13,16 @@ DIGITS = 12
 class Pseudonyms:
     """The pseudonyms of one key; a name has the same in everything that is made with it."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(
+        self, key: bytes, sample: str = "image", given: dict[str, str] | None = None
+    ) -> None:
         self._key = key
-        self._given: dict[str, str] = {}
+        self._sample = sample
+        self._given = {} if given is None else given
+
+    def of(self, sample: str) -> "Pseudonyms":
+        """The same, for samples that are called so: images, or clips."""
+        return Pseudonyms(self._key, sample, self._given)
 
     @property
     def given(self) -> Mapping[str, str]:
@@ -28,8 +35,8 @@ class Pseudonyms:
         return self._digest("key", "")[:DIGITS]
 
     def image(self, name: str) -> str:
-        """Give the pseudonym of an image or a file."""
-        return self._named("image", name)
+        """Give the pseudonym of an image, a clip or a file."""
+        return self._named(self._sample, name)
 
     def group(self, name: str) -> str:
         """Give the pseudonym of a group: a patient, for instance."""

@@ -53,8 +53,9 @@ def _value(value: Any, section: type[BaseModel], key: str, place: str, names: Ps
     """Keep a value that its key allows no free text for; a key that is not known allows it."""
     field = section.model_fields.get(key)
     kind = None if field is None else field.annotation
-    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
-        return _section(value, kind, f"{place}.", names)
+    inner = _section_in(kind)
+    if isinstance(value, dict) and inner is not None:
+        return _section(value, inner, f"{place}.", names)
     if isinstance(value, dict) and place == "variants":
         return {
             name: _section(changes, ConsistencyConfig, "consistency.", names)
@@ -62,6 +63,12 @@ def _value(value: Any, section: type[BaseModel], key: str, place: str, names: Ps
         }
     checked = field is not None and (bool(field.metadata) or not takes_text(kind))
     return value if checked or place in KEPT else _hidden(value, names)
+
+
+def _section_in(kind: Any) -> type[BaseModel] | None:
+    """The section that a key holds, perhaps an optional one."""
+    kinds = [kind, *get_args(kind)]
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
 
 
 def takes_text(kind: Any) -> bool:

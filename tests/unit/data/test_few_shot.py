@@ -218,7 +218,7 @@ def test_a_record_refuses_images_that_went_missing_or_changed_their_labels(names
     record = drawn.to_record({})
     name = drawn.train[0].name
     gone = replace(made, pool=tuple(e for e in made.pool if e.name != name))
-    with pytest.raises(InputError, match=f"image {name} is no longer in made"):
+    with pytest.raises(InputError, match=f"{name} is no longer in made"):
         Split.from_record(record, gone)
     other = {(0,): (1,)}
     changed = tuple(

@@ -38,7 +38,7 @@ def test_images_of_a_group_are_drawn_together_and_one_without_stands_alone():
 
 
 def test_one_group_leaves_nothing_to_resample_and_is_refused():
-    with pytest.raises(InputError, match=r"all 2 test images are of one group \(p\)"):
+    with pytest.raises(InputError, match=r"the whole test part is of one group \(p\)"):
         groups_of([("1", "p"), ("2", "p")])
 
 

@@ -256,7 +256,7 @@ class Stopped(Progress):
     def __init__(self, stage: str) -> None:
         self.stage, self.current, self.epochs = stage, "", 0
 
-    def begin(self, title, total):
+    def begin(self, title, total, unit=""):
         self.current, self.epochs = title, 0
 
     def milestone(self, text):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from atcon.data.checks.finding import Finding, counted, listed
+from atcon.data.checks.finding import Finding, listed
 from atcon.data.checks.subject import Subject
 
 
@@ -22,7 +22,7 @@ def boxes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "harm",
-            f"{counted(len(outside), 'image')} with boxes without area or outside of the image: "
+            f"{subject.counted(len(outside))} with boxes without area or outside of the image: "
             f"{listed(outside)}",
             "correct the coordinates",
             tuple(outside),
@@ -31,7 +31,7 @@ def boxes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "harm",
-            f"{counted(len(stray), 'image')} with boxes of classes that they are not labelled as: "
+            f"{subject.counted(len(stray))} with boxes of classes that they are not labelled as: "
             f"{listed(stray)}",
             "correct the labels or the boxes",
             tuple(stray),
@@ -40,7 +40,7 @@ def boxes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(bare), 'image')} with labels without a box: {listed(bare)}. Where maps "
+            f"{subject.counted(len(bare))} with labels without a box: {listed(bare)}. Where maps "
             "are compared with boxes, these labels do not count",
             "add the boxes, if the objects can be seen",
             tuple(bare),

@@ -15,21 +15,24 @@ FEW = 10
 def split(subject: Subject) -> Iterator[Finding]:
     """See whether the images that a run asks for exist."""
     if subject.refused is not None:
-        yield Finding("", "harm", f"a run could not draw its images: {subject.refused}", "", ())
+        yield Finding(
+            "", "harm", f"a run could not draw its {subject.unit}: {subject.refused}", "", ()
+        )
 
 
 def classes(subject: Subject) -> Iterator[Finding]:
     """Count the images of every class in every part."""
     counts = class_counts(subject)
+    one = "a clip" if subject.unit == "clips" else "an image"
     for part, found in counts.items():
         missing = [name for name, count in found.items() if not count]
         if missing and part in {TRAIN, TEST}:
             yield Finding(
                 "",
                 "harm",
-                f"{counted(len(missing), 'class')} without an image in the {part} part: "
+                f"{counted(len(missing), 'class')} without {one} in the {part} part: "
                 f"{listed(missing)}",
-                "add images, or leave the classes out (data.classes)",
+                f"add {subject.unit}, or leave the classes out (data.classes)",
                 tuple(missing),
             )
     few = [f"{name} ({count})" for name, count in counts[TEST].items() if 0 < count < FEW]
@@ -37,13 +40,14 @@ def classes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(few), 'class')} with fewer than {FEW} test images: {listed(few)}. "
+            f"{counted(len(few), 'class')} with fewer than {FEW} test {subject.unit}: "
+            f"{listed(few)}. "
             "Their metrics, and the means over classes, will be uncertain",
-            "add test images",
+            f"add test {subject.unit}",
             tuple(few),
         )
     if counts[TRAIN]:
-        yield _balance(counts[TRAIN])
+        yield _balance(counts[TRAIN], subject.unit)
 
 
 def unlabelled(subject: Subject) -> Iterator[Finding]:
@@ -53,8 +57,10 @@ def unlabelled(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "note" if subject.image_set.multi_label else "harm",
-            f"{counted(len(names), 'image')} without any label: {listed(names)}",
-            "" if subject.image_set.multi_label else "one label is needed for each image",
+            f"{subject.counted(len(names))} without any label: {listed(names)}",
+            ""
+            if subject.image_set.multi_label
+            else f"one label is needed for each {subject.unit.removesuffix('s')}",
             tuple(names),
         )
 
@@ -70,7 +76,7 @@ def class_counts(subject: Subject) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _balance(counts: dict[str, int]) -> Finding:
+def _balance(counts: dict[str, int], unit: str) -> Finding:
     ordered = Counter(counts).most_common()
     (large, most), (small, least) = ordered[0], ordered[-1]
     said = ", ".join(f"{name} {count:,}" for name, count in ordered[:8])
@@ -79,8 +85,8 @@ def _balance(counts: dict[str, int]) -> Finding:
     return Finding(
         "",
         "warning" if unbalanced else "note",
-        f"images by class, train part: {said}{more}"
-        + (f". {large} has {most / max(least, 1):.0f} times the images of {small}" * unbalanced),
+        f"{unit} by class, train part: {said}{more}"
+        + (f". {large} has {most / max(least, 1):.0f} times the {unit} of {small}" * unbalanced),
         "the draw of N per class is even, validation and test are not: judge by means over classes"
         if unbalanced
         else "",

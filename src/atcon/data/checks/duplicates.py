@@ -31,7 +31,7 @@ def duplicates(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "harm",
-            f"{counted(len(apart), 'image')} with equal pixels in several parts: "
+            f"{subject.counted(len(apart))} with equal pixels in several parts: "
             f"{_shown(subject, apart)}",
             "keep each in one part only",
             _entries(subject, apart),
@@ -40,7 +40,7 @@ def duplicates(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(together), 'image')} several times within a part: "
+            f"{subject.counted(len(together))} several times within a part: "
             f"{_shown(subject, together)}. Another split may divide them",
             "keep one of each, or give them one group",
             _entries(subject, together),
@@ -62,8 +62,7 @@ def conflicts(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "harm",
-            f"{counted(len(found), 'image')} with equal pixels and different labels: "
-            f"{listed(said)}",
+            f"{subject.counted(len(found))} with equal pixels and different labels: {listed(said)}",
             "decide which labels are right, and keep one of each",
             tuple(
                 [{"name": e.example.name, "labels": subject.labels(e.example)} for e in entries]
@@ -86,9 +85,10 @@ def near_duplicates(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"more than {MOST_PAIRS:,} pairs of images are alike; only these were looked at",
-            "images as uniform as these need groups (patient, recording) that say what belongs "
-            "together",
+            f"more than {MOST_PAIRS:,} pairs of {subject.unit} are alike; only these were looked "
+            "at",
+            f"{subject.unit} as uniform as these need groups (patient, recording) that say what "
+            "belongs together",
         )
     if not len(pairs):
         return
@@ -153,8 +153,8 @@ def _similar(subject: Subject, found: Found) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(apart), 'pair')} of images that are much alike in several parts: "
-            f"{_shown(subject, apart)}",
+            f"{counted(len(apart), 'pair')} of {subject.unit} that are much alike in several "
+            f"parts: {_shown(subject, apart)}",
             "look at them: shots of one scene belong into one part (data.group)",
             _entries(subject, apart),
         )
@@ -162,7 +162,7 @@ def _similar(subject: Subject, found: Found) -> Iterator[Finding]:
         yield Finding(
             "",
             "note",
-            f"{counted(len(within), 'pair')} of images that are much alike within a part: "
+            f"{counted(len(within), 'pair')} of {subject.unit} that are much alike within a part: "
             f"{_shown(subject, within)}",
             "",
             _entries(subject, within),

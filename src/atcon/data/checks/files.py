@@ -16,7 +16,7 @@ def unreadable(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "",
                 "harm",
-                f"{counted(len(names), 'image')} {what}: {listed([name for name, _ in names])}; "
+                f"{subject.counted(len(names))} {what}: {listed([name for name, _ in names])}; "
                 f"{says}. The first: {names[0][1]}",
                 "fetch or export them again, or remove them from the data set",
                 tuple({"name": name, "reason": reason} for name, reason in names),

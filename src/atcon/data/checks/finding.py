@@ -43,9 +43,10 @@ class DataCheck:
     Attributes:
         data: The data set's name.
         root: Its folder, or None.
-        counts: Images by part.
+        counts: Images, or clips, by part.
         classes: Readable images by part and class.
         findings: The worst first.
+        unit: What is counted: images or clips.
     """
 
     data: str
@@ -53,6 +54,7 @@ class DataCheck:
     counts: Mapping[str, int]
     classes: Mapping[str, Mapping[str, int]]
     findings: tuple[Finding, ...]
+    unit: str = "images"
 
     @property
     def severity(self) -> Severity | None:
@@ -84,6 +86,7 @@ class DataCheck:
         return {
             "data": self.data,
             "root": self.root,
+            "unit": self.unit,
             "counts": dict(self.counts),
             "classes": {part: dict(found) for part, found in self.classes.items()},
             "severity": self.severity,

@@ -34,7 +34,7 @@ def groups(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(without), 'image')} without a group, while others have one: "
+            f"{subject.counted(len(without))} without a group, while others have one: "
             f"{listed(without)}. Each counts as a group of its own",
             "name their groups, if they have one",
             tuple(without),

@@ -59,6 +59,7 @@ def check_data(
         counts=Counter(entry.part for entry in entries),
         classes=class_counts(subject),
         findings=tuple(findings),
+        unit=image_set.unit,
     )
 
 

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from statistics import median
 
-from atcon.data.checks.finding import Finding, counted, listed
+from atcon.data.checks.finding import Finding, listed
 from atcon.data.checks.look import Look
 from atcon.data.checks.subject import UNLABELLED, Entry, Subject
 
@@ -25,7 +25,7 @@ def sizes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(tiny), 'image')} with fewer than {SMALL} pixels a side: {listed(tiny)}",
+            f"{subject.counted(len(tiny))} with fewer than {SMALL} pixels a side: {listed(tiny)}",
             "see whether these are thumbnails or failed exports",
             tuple(tiny),
         )
@@ -34,7 +34,7 @@ def sizes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(long), 'image')} more than {STRETCHED:g} times as long as wide: "
+            f"{subject.counted(len(long))} more than {STRETCHED:g} times as long as wide: "
             f"{listed(long)}. Squashed to a square they are distorted",
             "crop them",
             tuple(long),
@@ -44,12 +44,12 @@ def sizes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "",
             "warning",
-            f"{counted(len(constant), 'image')} of one colour, without content: {listed(constant)}",
+            f"{subject.counted(len(constant))} of one colour, without content: {listed(constant)}",
             "see whether these are failed exports",
             tuple(constant),
         )
     if looks:
-        yield _range([look.size for _, look in looks])
+        yield _range([look.size for _, look in looks], subject.unit)
 
 
 def modes(subject: Subject) -> Iterator[Finding]:
@@ -79,7 +79,7 @@ def shortcuts(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "",
                 "warning",
-                f"the {kind} {value} gives the class away: nearly all images of "
+                f"the {kind} {value} gives the class away: nearly all {subject.unit} of "
                 f"{listed(with_it)} have it, hardly any of {listed(without)}",
                 "export all classes in the same way, or the network may learn the difference",
                 ({kind: value, "with": with_it, "without": without},),
@@ -110,18 +110,18 @@ def _shapes(subject: Subject) -> Iterator[tuple[Entry, tuple[int, int]]]:
             yield entry, look.size
 
 
-def _range(found: list[tuple[int, int]]) -> Finding:
+def _range(found: list[tuple[int, int]], unit: str) -> Finding:
     counts = Counter(found)
     (width, height), count = counts.most_common(1)[0]
     if len(counts) == 1:
-        what = f"all images have {width} x {height} pixels"
+        what = f"all {unit} have {width} x {height} pixels"
     else:
         areas = sorted(counts, key=lambda size: size[0] * size[1])
         small, large = (f"{w} x {h}" for w, h in (areas[0], areas[-1]))
         middle = median(min(size) for size in found)
         what = (
             f"{len(counts):,} sizes, from {small} to {large} pixels, median of the shorter side "
-            f"{middle:g}; {count:,} images have {width} x {height}"
+            f"{middle:g}; {count:,} {unit} have {width} x {height}"
         )
     entries = tuple({"size": list(size), "images": n} for size, n in counts.most_common())
     return Finding("", "note", what, "", entries)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from atcon.data.checks.finding import counted
 from atcon.data.checks.look import Look
 from atcon.data.few_shot import Split
 from atcon.data.image_set import ImageSet
@@ -51,6 +52,15 @@ class Subject:
     split: Split | None = None
     refused: str | None = None
     ends_run: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What its samples are called: images or clips."""
+        return self.image_set.unit
+
+    def counted(self, samples: int) -> str:
+        """Say how many samples: 1 image, 2 clips."""
+        return counted(samples, self.unit.removesuffix("s"))
 
     @cached_property
     def readable(self) -> tuple[tuple[Entry, Look], ...]:

@@ -24,7 +24,7 @@
     list.append(...cards.sort(compare(key, Number(sign))));
     for (const card of cards) card.hidden = !matches(card);
     const count = cards.filter((card) => !card.hidden).length;
-    shown.textContent = `${count} of ${cards.length} images`;
+    shown.textContent = `${count} of ${cards.length} ${shown.dataset.unit}`;
   };
 
   form.addEventListener("change", update);
