@@ -80,6 +80,19 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
+def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
+    """Hold that nothing is at `path`, or an older table of these columns, which `command` wrote.
+
+    Raises:
+        InputError: Something else lies there.
+    """
+    if not path.exists():
+        return
+    head = (",".join(columns) + "\r\n").encode()
+    if not path.is_file() or not path.read_bytes().startswith(head):
+        raise InputError(f"{path} exists and is not a table of {command}: choose another --csv")
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a table as one mapping per row, all values as text."""
     with path.open(newline="", encoding="utf-8") as handle:

@@ -13,6 +13,7 @@ from atcon.cli import (
     configs,
     data,
     demo,
+    describe,
     evaluate,
     experiment,
     repeat,
@@ -55,6 +56,7 @@ app.command("compare")(compare.compare)
 app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
 app.command("clips")(clips.clips)
+app.command("describe")(describe.describe)
 app.command("check")(check.check)
 app.add_typer(data.app, name="data")
 app.command("report")(report.report)

@@ -1,14 +1,13 @@
 """`atcon clips EVENTS.csv --out DIR`: from long recordings to a data set of clips."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from atcon.cli import options
-from atcon.errors import InputError
 
 
 def clips(
@@ -65,7 +64,7 @@ def clips(
                 events,
                 out,
                 form,
-                shares=_numbers(shares),
+                shares=options.shares_of(shares),
                 seed=seed,
                 on_bad=on_bad,
                 workers=workers,
@@ -78,13 +77,6 @@ def clips(
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
     else:
         _show(record, out)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError:
-        raise InputError(f"--shares: {text!r} is not a list of numbers, such as 2,1,1") from None
 
 
 def _show(record: Mapping[str, Any], out: Path) -> None:
@@ -100,9 +92,9 @@ def _show(record: Mapping[str, Any], out: Path) -> None:
 
 
 def _tables(record: Mapping[str, Any]) -> list[Any]:
-    from atcon.data.events import REASONS  # noqa: PLC0415
+    from atcon.cli.display import left_out_tables, plain_table  # noqa: PLC0415
 
-    parts = _table(
+    parts = plain_table(
         f"{record['counts']['clips']} clips",
         ("split", "patients", "clips", *record["classes"]),
         [
@@ -110,34 +102,13 @@ def _tables(record: Mapping[str, Any]) -> list[Any]:
             for name, part in record["parts"].items()
         ],
     )
-    if not record["left_out"]:
-        return [parts]
-    rows = [(REASONS[key], n["event"], n["clip"]) for key, n in record["left_out"].items()]
-    return [parts, _table("left out", ("reason", "events", "clips"), rows)]
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Any:
-    from rich import box  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(escape(column), justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    return table
+    return [parts, *left_out_tables(record)]
 
 
 def _lines(record: Mapping[str, Any], out: Path) -> list[str]:
-    balance, lines = record["balance"], []
-    if balance["from"] == "table":
-        lines.append("splits: as in the table")
-    else:
-        lines.append(
-            f"splits: by patient; no share of a class in a split is further than "
-            f"{100 * balance['worst']:.0f} percentage points from its aim"
-        )
+    from atcon.cli.display import division_line  # noqa: PLC0415
+
+    lines = [division_line(record["balance"])]
     lines += [
         f"no clip of {name!r} in {part}"
         for part, content in record["parts"].items()

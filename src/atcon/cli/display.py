@@ -1,10 +1,11 @@
 """How progress and results look: bars on a terminal, plain lines in a log, silence on request."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -91,6 +92,34 @@ class BarProgress(Progress):
         if self.bars is not None:
             self.bars.stop()
             self.bars = None
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Give a table of names and numbers; all but the first column stand to the right."""
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(escape(column), justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
+def left_out_tables(record: Mapping[str, Any]) -> list[Table]:
+    """Give the table of what was left out of a table of events; none where nothing was."""
+    from atcon.data.events import REASONS  # noqa: PLC0415  only these commands need it
+
+    rows = [(REASONS[key], n["event"], n["clip"]) for key, n in record["left_out"].items()]
+    return [plain_table("left out", ("reason", "events", "clips"), rows)] if rows else []
+
+
+def division_line(division: Mapping[str, Any]) -> str:
+    """Say where the splits come from, and how balanced those of a search are."""
+    if division["from"] != "search":
+        return f"splits: as in the {division['from']}"
+    return (
+        f"splits: by patient; no share of a class in a split is further than "
+        f"{100 * division['worst']:.0f} percentage points from its aim"
+    )
 
 
 def show_evaluation(record: Mapping[str, Any]) -> None:

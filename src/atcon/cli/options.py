@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from atcon.errors import InputError
+
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as data.per_class=4."),
@@ -39,6 +41,18 @@ def overrides(
     short = {"seed": seed, "device": device, "precision": precision, "evaluation.gallery": gallery}
     given = [f"{key}={value}" for key, value in short.items() if value is not None]
     return [*(sets or []), *given]
+
+
+def shares_of(text: str) -> list[float]:
+    """Read the numbers of `--shares`.
+
+    Raises:
+        InputError: They are none.
+    """
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"--shares: {text!r} is not a list of numbers, such as 2,1,1") from None
 
 
 def default_out(name: str) -> Path:

@@ -1,28 +1,28 @@
 """Clips as a data set: those that `atcon clips` made, or the windows of a table of events."""
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors.torch import load as tensors_of
 
 from atcon.data.clip_files import CLIP_SUFFIX, read_clip
 from atcon.data.cutting import ClipForm, cut_clips
-from atcon.data.events import Omissions, read_events
+from atcon.data.describe import describe
+from atcon.data.events import Event, Omissions, read_events
 from atcon.data.image_set import ImageSet
 from atcon.data.labels import check_classes, label_index
+from atcon.data.manifest import MANIFEST, clip_name, form_of, listed_clips
 from atcon.data.planning import divided, planned_windows
 from atcon.data.policy import OnBadImage, Skips
-from atcon.data.tables import part_name, read_rows, relative_path
 from atcon.errors import BadVideoError, InputError
 from atcon.types import Example, Pixels
 
-MANIFEST, ABOUT, EVENTS = "clips.csv", "clips.json", "events.csv"
+EVENTS = "events.csv"
 MOST_IN_MEMORY = 5000
 """Clips of a table of events; more belong into a folder."""
-_COLUMNS = {"file", "label", "patient", "split", "video", "start", "end"}
 _THIRDS = {"train": 1 / 3, "validation": 1 / 3, "test": 1 / 3}
 
 
@@ -64,25 +64,20 @@ def clips(
 
 
 def _of_folder(base: Path, classes: Sequence[str] | None, policy: OnBadImage) -> ImageSet:
-    skips, rows, hashes = Skips(policy), [], {}
-    for number, row in read_rows(base / MANIFEST, _COLUMNS):
-        where = f"{base / MANIFEST}, line {number}"
-        name, path = _name(row), base / relative_path(row["file"], base, where)
-        part = part_name(row, where)
-        if part is None:
-            raise InputError(f"{where}: the column split is empty")
+    skips, found = Skips(policy), []
+    hashes = {}
+    for event, path, sha256 in listed_clips(base):
         if path.is_file():
-            rows.append(_Clip(name, row["label"], part, row["patient"], str(path)))
-            hashes[name] = row.get("sha256")
+            found.append(_Clip(event, str(path)))
+            hashes[event.name] = sha256
         else:
-            skips.add(name, BadVideoError("missing", f"{path}: no such clip"))
-    form = ClipForm(**_form(base / ABOUT))
+            skips.add(event.name, BadVideoError("missing", f"{path}: no such clip"))
 
     def read(example: Example) -> Pixels:
         _check_listed(example, hashes[example.name])
         return _read_file(example)
 
-    return _image_set(base, rows, form, classes, tuple(skips.entries), read)
+    return _image_set(base, found, form_of(base), classes, tuple(skips.entries), read)
 
 
 def _check_listed(example: Example, sha256: str | None) -> None:
@@ -92,19 +87,6 @@ def _check_listed(example: Example, sha256: str | None) -> None:
         raise BadVideoError(
             "damaged", f"{path}: not the clip that {MANIFEST} lists, whose SHA-256 differs"
         )
-
-
-def _form(path: Path) -> dict[str, Any]:
-    """Read how the clips of a folder were cut."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        complete, settings = record["complete"], record["settings"]
-        form = {key: settings[key] for key in ("seconds", "rate", "size")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the record of atcon clips ({error})") from error
-    if not complete:
-        raise InputError(f"{path}: the clips are not complete; run the same atcon clips again")
-    return form
 
 
 def _of_table(
@@ -128,19 +110,19 @@ def _of_table(
         reason = omissions.entries[0].message if omissions.entries else "it has no rows"
         raise InputError(f"{table}: no clip is left of it; {reason}")
     parts, _ = divided([cut.window.event for cut in cuts], _THIRDS, seed)
-    rows, keys = [], {}
+    found: list[_Clip] = []
+    keys = {}
     for cut in cuts:
-        event = cut.window.event
-        times = {"start": f"{cut.window.start}", "end": f"{cut.window.end}"}
-        name = _name({"video": event.video, **times})
-        rows.append(_Clip(name, event.label, parts[event.patient], event.patient))
+        event, start, end = cut.window.event, cut.window.start, cut.window.end
+        name, part = clip_name(event.video, start, end), parts[event.patient]
+        found.append(_Clip(replace(event, name=name, start=start, end=end, part=part)))
         keys[name] = cut.key
     skipped = tuple((entry.name, entry.message) for entry in omissions.entries)
 
     def read(example: Example) -> Pixels:
         return memory.pixels(keys[example.name])
 
-    return _image_set(table.parent, rows, form, classes, skipped, read)
+    return _image_set(table.parent, found, form, classes, skipped, read)
 
 
 class _Memory:
@@ -164,33 +146,30 @@ class _Memory:
 
 
 class _Clip(NamedTuple):
-    """One clip, and its file if it has one."""
+    """A clip as the event that it is, and its file if it has one."""
 
-    name: str
-    label: str
-    part: str
-    patient: str
+    event: Event
     path: str | None = None
 
 
 def _image_set(
     base: Path,
-    rows: Sequence[_Clip],
+    found: Sequence[_Clip],
     form: ClipForm,
     classes: Sequence[str] | None,
     skipped: tuple[tuple[str, str], ...],
     read: Callable[[Example], Pixels],
 ) -> ImageSet:
-    """Sort clips into their parts."""
-    present = sorted({row.label for row in rows})
+    """Sort clips into their parts, and describe those that are of the classes."""
+    present = sorted({event.label for event, _ in found})
     names = check_classes(present if classes is None else classes, base)
     for name in names:
         label_index(name, present, "data.classes")
-    parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-    for row in rows:
-        if row.label in names:
-            label = names.index(row.label)
-            parts[row.part].append(Example(row.name, (label,), (), row.path, row.patient))
+    kept = [clip for clip in found if clip.event.label in names]
+    parts: dict[str | None, list[Example]] = {"train": [], "validation": [], "test": []}
+    for event, path in kept:
+        label = names.index(event.label)
+        parts[event.part].append(Example(event.name, (label,), (), path, event.patient))
     for part in ("train", "test"):
         if not parts[part]:
             raise InputError(f"{base}: no clips in the {part} part; both train and test need some")
@@ -206,12 +185,8 @@ def _image_set(
         root=base,
         frames=form.frames,
         rate=form.rate,
+        described=describe([event for event, _ in kept]),
     )
-
-
-def _name(row: Mapping[str, str]) -> str:
-    """Name a clip by its recording and its times, which a reader can look up."""
-    return f"{row['video']} {float(row['start']):g}-{float(row['end']):g} s"
 
 
 def _read_file(example: Example) -> Pixels:

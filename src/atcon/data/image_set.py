@@ -1,9 +1,10 @@
 """A data set before any image or clip is decoded: names, labels, boxes, and how to read one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from atcon.data.describe import LengthTable
 from atcon.types import Example, Pixels
 
 
@@ -25,6 +26,7 @@ class ImageSet:
         root: The folder, or None for images that are composed at run time.
         frames: Of every clip; None for images.
         rate: Frames per second of a clip; None for images.
+        described: How many clips of what length there are, by part; None where that is not known.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ImageSet:
     root: Path | None = None
     frames: int | None = None
     rate: float | None = None
+    described: Mapping[str, LengthTable] | None = None
 
     @property
     def unit(self) -> str:

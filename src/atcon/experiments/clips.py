@@ -84,7 +84,7 @@ def make_clips(
         BadVideoError: An event or clip cannot be used and the policy is "error".
     """
     form, progress = form or ClipForm(), progress or Progress()
-    wanted = _shares(shares)
+    wanted = part_shares(shares)
     omissions = Omissions(on_bad)
     events = read_events(table, omissions)
     settings = {**asdict(form), "stride": form.step, "shares": wanted, "seed": seed}
@@ -114,8 +114,12 @@ def make_clips(
     return {**record, "kept": len(folder.found)}
 
 
-def _shares(shares: Sequence[float]) -> dict[str, float]:
-    """Give the parts that have a share, and their shares of 1."""
+def part_shares(shares: Sequence[float]) -> dict[str, float]:
+    """Give the parts that have a share, and their shares of 1.
+
+    Raises:
+        InputError: They are not one number of 0 or more for each part, or all are 0.
+    """
     if len(shares) != len(PARTS) or min(shares) < 0 or not 0 < sum(shares) < float("inf"):
         raise InputError(
             f"--shares: three numbers of 0 or more are needed, for {', '.join(PARTS)}; "
@@ -166,10 +170,6 @@ def _outcome(
     of_part: dict[str, list[Event]] = {part: [] for part in PARTS}
     for cut in cuts:
         of_part[parts[cut.window.event.patient]].append(cut.window.event)
-    left_out: dict[str, dict[str, int]] = {}
-    for entry in omissions.entries:
-        counts = left_out.setdefault(entry.reason, {"event": 0, "clip": 0})
-        counts[entry.unit] += 1
     return {
         "classes": classes,
         "counts": {
@@ -186,6 +186,14 @@ def _outcome(
             }
             for part, found in of_part.items()
         },
-        "left_out": left_out,
-        "skipped": [asdict(entry) for entry in omissions.entries],
+        **omissions_record(omissions),
     }
+
+
+def omissions_record(omissions: Omissions) -> dict[str, Any]:
+    """Give what was left out: counted by reason and unit, and each with its message."""
+    left_out: dict[str, dict[str, int]] = {}
+    for entry in omissions.entries:
+        counts = left_out.setdefault(entry.reason, {"event": 0, "clip": 0})
+        counts[entry.unit] += 1
+    return {"left_out": left_out, "skipped": [asdict(entry) for entry in omissions.entries]}

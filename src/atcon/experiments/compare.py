@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from atcon import records
-from atcon.errors import InputError, no_such
+from atcon.errors import no_such
 from atcon.experiments.compare_metrics import DEFAULT, METRICS
 from atcon.experiments.compare_records import read_folders
 from atcon.experiments.compare_rows import Row, rows_of
@@ -121,11 +121,7 @@ def write_table(path: Path, record: Mapping[str, Any]) -> None:
 
 def check_writable(path: Path) -> None:
     """Refuse a path where something else than an older table lies."""
-    if not path.exists():
-        return
-    head = (",".join(COLUMNS) + "\r\n").encode()
-    if not path.is_file() or not path.read_bytes().startswith(head):
-        raise InputError(f"{path} exists and is not a table of atcon compare: choose another --csv")
+    records.check_replaceable(path, COLUMNS, "atcon compare")
 
 
 def _flat(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from atcon.data import Reader, unlabelled, unlabelled_clips
 from atcon.data.checks import DataCheck, check_data
 from atcon.data.checks.finding import Finding
 from atcon.data.checks.run import Problem
-from atcon.data.clips import EVENTS, MANIFEST
+from atcon.data.clips import EVENTS
+from atcon.data.manifest import MANIFEST
 from atcon.data.image_set import ImageSet
 from atcon.errors import LeakError
 from atcon.experiments.config import data_path, load_config, shipped

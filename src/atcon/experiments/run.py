@@ -217,10 +217,14 @@ def _write_parts(bench: Bench, image_set: ImageSet, split: Split, verdicts: Verd
 
 
 def clip_record(image_set: ImageSet) -> dict[str, Any]:
-    """Give the frames of a clip and how many there are in a second; nothing of images."""
-    if image_set.frames is None:
-        return {}
-    return {"clip": {"frames": image_set.frames, "rate": image_set.rate}}
+    """Give the form of the clips, and how many of what length there are; nothing of images."""
+    found: dict[str, Any] = {}
+    if image_set.frames is not None:
+        found["clip"] = {"frames": image_set.frames, "rate": image_set.rate}
+    if image_set.described is not None:
+        tables = {part: table.to_record() for part, table in image_set.described.items()}
+        found["described"] = tables
+    return found
 
 
 def _summary(

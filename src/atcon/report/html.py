@@ -74,6 +74,7 @@ def _context(run: Run, images: bool) -> dict[str, Any]:
         "arms": tables.arm_rows(summary),
         "floors": tables.floor_rows(summary),
         "per_class": tables.class_rows(summary),
+        "lengths": tables.length_rows(summary),
         "curves": figures.curves(run),
         "scatter": figures.scatter(run),
         "cards": gallery.cards(run),

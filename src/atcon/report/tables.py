@@ -122,6 +122,18 @@ class ClassRow:
     ap: tuple[Estimate, Estimate, Estimate]
 
 
+@dataclass(frozen=True)
+class LengthRow:
+    """One class of one part of the clips: how many, their lengths in seconds, and the patients."""
+
+    part: str
+    name: str
+    whole: bool
+    windows: Estimate
+    lengths: tuple[Estimate, Estimate, Estimate, Estimate]
+    patients: Estimate
+
+
 def gain_of(summary: Record, metric: Metric, *where: str) -> Estimate:
     """Return the `GAIN` record `{value, low, high, p}` of a metric as an estimate."""
     value, low, high, p = (
@@ -243,3 +255,23 @@ def key_figures(summary: Record) -> list[MetricRow]:
     """Return the few rows that stand beside the verdict."""
     rows = {row.metric.key: row for row in metric_rows(summary)}
     return [rows[key] for key in ("map", "f1", "iou", "consistency") if key in rows]
+
+
+def length_rows(summary: Record) -> list[LengthRow]:
+    """Return how many clips of what length there are: for every part its classes, then all."""
+    return [
+        _length_row(row, str(part), name, whole=whole)
+        for part, table in (dig(summary, "described") or {}).items()
+        for name, row, whole in (
+            *((str(name), row, False) for name, row in (dig(table, "classes") or {}).items()),
+            ("all", dig(table, "all"), True),
+        )
+    ]
+
+
+def _length_row(row: object, part: str, name: str, *, whole: bool) -> LengthRow:
+    mean, median, std, total = (
+        plain(dig_number(row, key), 2) for key in ("mean", "median", "std", "total")
+    )
+    windows, patients = (plain(dig_number(row, key), 0) for key in ("windows", "patients"))
+    return LengthRow(part, name, whole, windows, (mean, median, std, total), patients)
