@@ -8,8 +8,8 @@ from atcon.data.checks import DataCheck, check_data
 from atcon.data.checks.finding import Finding
 from atcon.data.checks.run import Problem
 from atcon.data.clips import EVENTS
-from atcon.data.manifest import MANIFEST
 from atcon.data.image_set import ImageSet
+from atcon.data.manifest import MANIFEST
 from atcon.errors import LeakError
 from atcon.experiments.config import data_path, load_config, shipped
 from atcon.experiments.parts import POOL, split_of
