@@ -117,7 +117,9 @@ def _of_table(
         name, part = clip_name(event.video, start, end), parts[event.patient]
         found.append(_Clip(replace(event, name=name, start=start, end=end, part=part)))
         keys[name] = cut.key
-    skipped = tuple((entry.name, entry.message) for entry in omissions.entries)
+    skipped = tuple(
+        (entry.name, entry.message.removeprefix(f"{entry.name}: ")) for entry in omissions.entries
+    )
 
     def read(example: Example) -> Pixels:
         return memory.pixels(keys[example.name])

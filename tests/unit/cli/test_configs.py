@@ -2,7 +2,16 @@ import pytest
 import yaml
 from pipeline import atcon
 
-NAMES = ("digits", "folder", "lung-ultrasound", "svhn", "voc-animals", "voc-strategies", "voc2012")
+NAMES = (
+    "clips",
+    "digits",
+    "folder",
+    "lung-ultrasound",
+    "svhn",
+    "voc-animals",
+    "voc-strategies",
+    "voc2012",
+)
 
 
 def test_list_names_every_shipped_configuration_with_a_sentence():
