@@ -97,18 +97,25 @@ def test_an_empty_or_missing_group_column_is_refused(patients):
         folder(root, csv="l.csv", group="person")
 
 
-def test_no_group_is_in_two_parts_whatever_the_seed(patients):
-    names = ward(0, patients=9)
+@pytest.mark.parametrize("population", range(3))
+def test_no_group_is_in_two_parts_whatever_the_seed(patients, population):
+    names = ward(population, patients=9)
     root = patients(*names)
-    drawn = set()
-    for seed in range(200):
+    for seed in range(10):
         made = folder(root, group="folder", seed=seed)
         train, test = ({e.group for e in part} for part in (made.pool, made.test))
         assert train
         assert test
         assert not train & test
         assert len(made.pool) + len(made.test) == len(names)
-        drawn.add(frozenset(test))
+
+
+def test_another_seed_tests_on_other_groups_where_they_divide_as_well(patients):
+    root = patients(*(f"{label}/p{patient}/1.png" for patient in range(6) for label in "ab"))
+    drawn = {
+        frozenset(e.group for e in folder(root, group="folder", seed=seed).test)
+        for seed in range(8)
+    }
     assert len(drawn) > 1
 
 

@@ -17,9 +17,11 @@ from pipeline import atcon
 from recordings import BORN, MARKERS, TAGS, make_recordings
 from traces import traces
 
-from atcon.experiments.config import load_config
+from atcon.experiments.config import dump_config, load_config
 from atcon.records import read_csv, read_json, write_text
 from atcon.sharing import Pseudonyms, share
+from atcon.sharing.hidden import CAUSES, hidden_split
+from atcon.sharing.settings import hidden_config
 
 KEY = bytes(range(32))
 WORDS = (*NAMES, *GROUPS, *PLACES, *MARKERS, BORN)
@@ -30,7 +32,7 @@ TRACK = {"language", "handler_name", "vendor_id", "encoder"}
 
 @dataclass(frozen=True)
 class Ward:
-    """Recordings, the clips of them, a run on these, and the maps of one recording."""
+    """Recordings, their clips, a run on these, the maps of one recording, and what was said."""
 
     recordings: Path
     clips: Path
@@ -38,6 +40,7 @@ class Ward:
     run: Path
     maps: Path
     attempts: tuple[str, ...]
+    said: str
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +65,13 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Ward:
         ended = [
             atcon("clips", table, "--out", clips, *form, "--quiet"),
             atcon("run", config, "--out", run),
+            atcon("evaluate", run),
+            atcon("compare", run),
             atcon("attend", run, recording, "--out", maps, "--quiet"),
         ]
-    assert [one.code for one in ended] == [0, 0, 0], [one.err for one in ended]
-    return Ward(table.parent, clips, config, run, maps, tuple(attempts))
+    assert [one.code for one in ended] == [0] * len(ended), [one.err for one in ended]
+    said = "\n".join(one.out + one.err for one in ended)
+    return Ward(table.parent, clips, config, run, maps, tuple(attempts), said)
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +149,8 @@ def test_a_copy_calls_clips_clips_and_keeps_what_is_known_of_them(ward, shared):
 
 
 def test_films_and_strips_follow_images_in_a_copy(ward, shared, tmp_path):
-    for before, after in zip(
-        ward.run.glob("gallery/*.npz"), shared.glob("gallery/*"), strict=False
-    ):
-        assert before.suffix != ".mp4"
-        assert after.suffix in (".npz", ".json")
+    for folder in (ward.run, shared):
+        assert {path.suffix for path in folder.glob("gallery/*")} == {".npz", ".json"}
     arrays = [np.load(path)["image"] for path in sorted(shared.glob("gallery/*.npz"))]
     assert [one.shape for one in arrays] == [(2, 32, 32, 3)] * 2
     bare = share(ward.run, tmp_path / "bare", Pseudonyms(KEY))
@@ -158,9 +161,6 @@ def test_films_and_strips_follow_images_in_a_copy(ward, shared, tmp_path):
 def test_the_form_of_clips_stays_in_the_configuration_of_a_copy(ward, tmp_path):
     overrides = ["data.clip={seconds: 2, rate: 4, short: pad}", "data.root=karl"]
     path = tmp_path / "run.yaml"
-    from atcon.experiments.config import dump_config  # noqa: PLC0415
-    from atcon.sharing.settings import hidden_config  # noqa: PLC0415
-
     config = load_config(str(ward.config), overrides)
     path.write_text(hidden_config(dump_config(config), Pseudonyms(KEY)))
     again = load_config(str(path)).data
@@ -177,3 +177,35 @@ def test_a_run_without_images_writes_no_strip_and_no_film(ward, tmp_path):
     ended = atcon("report", ward.run, "--no-images", "--out", tmp_path / "bare.html")
     assert ended.code == 0, ended.err
     assert pictures(tmp_path / "bare.html") == []
+
+
+def test_terminal_and_page_of_a_run_on_clips_speak_of_clips(ward, shared):
+    said = " ".join(ward.said.split())
+    assert "8 test clips" in said
+    assert "evaluation: 8 clips" in said
+    assert "image" not in said.lower()
+    page = parse((ward.run / "report.html").read_text(encoding="utf-8"))
+    words = page.one("main").text.partition("To do it again")[0]  # then the configuration follows
+    assert "On the test clips" in words
+    assert "image" not in words.lower()
+    assert {img.attributes["alt"].partition(" clip ")[1] for img in page.all("img")} == {" clip "}
+    assert "test clips" in read_json(ward.run / "summary.json")["verdict"]["reasons"][-1]
+
+
+MESSAGES = (
+    "e.csv, line 2 (karl.mp4, 0 to 1): no patient",
+    "e.csv, line 2 (karl.mp4, 0 to 1): lasts 0.2 s, shorter than a clip of 1 s",
+    "e.csv, line 2 (karl.mp4, 0 to 1): the recording lasts 0.5 s",
+    "e.csv, line 2 (karl.mp4, 0 to 1), clip at 0 s: overlaps 'b' of e.csv, line 3",
+    "/karl.mp4: no frame between 1 and 2 s; those after may build on lost ones",
+    "/karl.mp4: not a whole recording in a known format (Invalid data)",
+    "/karl.mp4: not the clip that clips.csv lists, whose SHA-256 differs",
+)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_why_a_clip_was_left_out_is_told_without_its_recording(ward, message):
+    split = {**read_json(ward.run / "split.json"), "skipped": [{"name": "x", "reason": message}]}
+    (entry,) = hidden_split(split, Pseudonyms(KEY, "clip"))["skipped"]
+    assert entry["reason"] in CAUSES
+    assert entry["reason"] in message
