@@ -48,6 +48,7 @@ def make_video(
     rotation: int = 0,
     pixel_format: str = "yuv420p",
     tags: Mapping[str, str] | None = None,
+    container_options: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a recording; frame k shows k, at k / rate or at the k-th of `times`.
 
@@ -57,7 +58,8 @@ def make_video(
     shown = list(times) if times is not None else [k / rate for k in range(round(seconds * rate))]
     base = Fraction(1, 90_000)
     own = {"movflags": "use_metadata_tags"} if tags else {}
-    with av.open(str(path), "w", options=own) as container:
+    own |= container_options or {}
+    with av.open(str(path), "w", container_options=own) as container:
         stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
         container.metadata.update(tags or {})
         stream.metadata.update(tags or {})

@@ -28,7 +28,7 @@ def opened(path: Path) -> tuple[InputContainer, VideoStream]:
         raise BadVideoError("missing", f"{path}: no such file")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        container = av.open(f"file:{path}", container_options=options)
+        container = av.open(f"file:{path}", container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise BadVideoError(
             "unreadable", f"{path}: not a whole recording in a known format ({error.strerror})"

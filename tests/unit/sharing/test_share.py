@@ -142,6 +142,17 @@ def test_a_name_is_replaced_wherever_it_occurs_as_a_value_or_a_key(clinic, tmp_p
     assert "patient" not in read_csv(copy / "predictions" / "supervised.csv")[0]
 
 
+def test_how_many_clips_of_what_length_there_are_is_told_without_names(clinic, tmp_path):
+    run = Path(shutil.copytree(clinic.run, tmp_path / "run"))
+    row = {"windows": 3, "mean": 4.0, "median": 4.0, "std": 0.0, "total": 12.0, "patients": 2}
+    tables = {part: {"classes": {"red": row}, "all": row} for part in ("all", "train")}
+    edit(run / "summary.json", lambda one: one.update(described=tables))
+    copy = share(run, tmp_path / "copy", Pseudonyms(KEY))
+    assert read_json(copy / "summary.json")["described"] == tables
+    assert 'id="lengths"' in (copy / "report.html").read_text(encoding="utf-8")
+    assert traces(copy, clinic.words) == set()
+
+
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"BM" + b"\0" * 60, None])
 def test_the_reason_of_an_unreadable_image_is_one_that_a_copy_may_tell(tmp_path, content):
     path = tmp_path / "x.png"
