@@ -85,12 +85,12 @@ def check_place(
 
 
 def _check_index(container: InputContainer, stream: VideoStream, path: Path) -> None:
-    """Refuse a file without time stamps that is indexed with holes, for the same reason."""
+    """Refuse a file without time stamps whose index is lost or has holes, for the same reason."""
     if container.format.name != "avi":
         return
     said, indexed = stream.frames, len(stream.index_entries)
-    if 0 < said - indexed <= said // 10:  # with far fewer it has no index, and is read in order
-        what = f"it has {said} frames, but {indexed} in its index"
+    if indexed < max(said, 1):
+        what = f"it has {said or 'no known number of'} frames, but {indexed} in its index"
         raise BadVideoError("damaged", f"{path}: {what}")
 
 

@@ -16,6 +16,8 @@ COMMANDS = (
     "repeat",
     "evaluate",
     "attend",
+    "clips",
+    "describe",
     "check",
     "compare",
     "data",

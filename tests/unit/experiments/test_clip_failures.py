@@ -112,6 +112,14 @@ def no_recording(folder: Path, _video: Path) -> list[str]:
     return whole()
 
 
+def without_index(folder: Path, _video: Path) -> list[str]:
+    """A frame is lost from a file without time stamps, and its index is not where it should be."""
+    path = make_video(folder / "bad.avi", SECONDS, codec="mpeg4")
+    content, (place, size) = path.read_bytes(), place_of(path, 0.48)
+    path.write_bytes(content[: place - 8] + content[place + size + size % 2 :])
+    return whole("bad.avi")
+
+
 def filmed(name: str, **options) -> Callable[[Path, Path], list[str]]:
     """A recording made for the purpose."""
 
@@ -146,6 +154,7 @@ FAILURES = {
     "short": Failure(rows("p,0,4,a", "p,5,8,a"), {("short", "event"): 1}, (0,), "lasts 3 s"),
     "no file": Failure(lambda *_: whole(), {("missing", "event"): 1}, (), "bad.mp4: no such file"),
     "no recording": Failure(no_recording, {("unreadable", "event"): 1}, (), "not a whole record"),
+    "no index": Failure(without_index, {("damaged", "event"): 1}, (), "1 in its index"),
     "time stamps": Failure(filmed("bad.avi"), {("timestamps", "clip"): 4}, (), "do not ascend"),
 }
 
