@@ -31,6 +31,8 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
         ("stopping-too-far", "stopping"),
         ("strategies", "strategies"),
         ("no-harm", "strategies"),
+        ("svhn", "svhn"),
+        ("lung-ultrasound", "lung-ultrasound"),
     ],
 )
 def test_the_tables_of_an_experiment_are_those_of_its_records(name, page):

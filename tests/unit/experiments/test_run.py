@@ -109,8 +109,13 @@ def test_the_summary_has_every_key_of_the_contract(summary):
     assert set(summary) == {
         "format", "atcon", "name", "data", "seed", "classes", "multi_label", "primary", "level",
         "resamples", "counts", "model", "stages", "gain", "controls", "floors", "verdict",
-        "seconds", "strategy", "judged", "arms",
+        "seconds", "strategy", "judged", "arms", "resampled", "test_groups", "unit",
     }  # fmt: skip
+    assert (summary["unit"], summary["resampled"], summary["test_groups"]) == (
+        "images",
+        "images",
+        None,
+    )
     counts = {"train": 10, "validation": 20, "unlabelled": 0, "test": 24, "skipped": 0}
     assert summary["counts"] == counts
     assert summary["classes"] == CLASSES
