@@ -249,8 +249,9 @@ def test_a_network_needs_a_class() -> None:
 def test_every_listed_network_is_silenced_by_its_head_alone(name: str) -> None:
     network = build(name, classes=7)
     module = network.module.eval()
-    image = torch.rand(1, 3, network.input_size, network.input_size)
+    frames = [16] if network.takes == "clips" else []
+    sample = torch.rand(1, 3, *frames, network.input_size, network.input_size)
     with torch.no_grad():
         for parameter in module.get_submodule(network.head).parameters():
             parameter.zero_()
-        assert torch.equal(module(image), torch.zeros(1, 7))
+        assert torch.equal(module(sample), torch.zeros(1, 7))
