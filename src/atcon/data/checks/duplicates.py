@@ -1,6 +1,6 @@
 """Images that occur more than once: the same pixels, or the same picture stored anew."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,12 +21,13 @@ The same photographs a fifth brighter, or without 2 % of each edge: 0.974 and mo
 """
 
 
+Same = Sequence[Entry]
+"""Images that show the same."""
+
+
 def duplicates(subject: Subject) -> Iterator[Finding]:
     """Find images with equal pixels: between parts, what is tested was seen in training."""
-    apart: list[list[Entry]] = []
-    together: list[list[Entry]] = []
-    for entries in _same_pixels(subject):
-        (apart if subject.apart(entries) else together).append(entries)
+    apart, together = _parted(subject, _same_pixels(subject))
     if apart:
         yield Finding(
             "",
@@ -123,9 +124,18 @@ def _sorted_out(
     return copies, similar
 
 
+def _parted(subject: Subject, found: Iterable[Same]) -> tuple[list[Same], list[Same]]:
+    """Tell what is found in several parts from what is found within one."""
+    apart: list[Same] = []
+    within: list[Same] = []
+    for entries in found:
+        (apart if subject.apart(entries) else within).append(entries)
+    return apart, within
+
+
 def _copies(subject: Subject, found: Found) -> Iterator[Finding]:
     """Copies between parts are as bad as equal pixels."""
-    apart = [pair for pair in found if subject.apart(pair)]
+    apart, within = _parted(subject, found)
     if apart:
         yield Finding(
             "",
@@ -135,7 +145,7 @@ def _copies(subject: Subject, found: Found) -> Iterator[Finding]:
             "look at them; keep each picture in one part only, or give the two one group",
             _entries(subject, apart),
         )
-    if within := [pair for pair in found if not subject.apart(pair)]:
+    if within:
         yield Finding(
             "",
             "warning",
@@ -148,7 +158,7 @@ def _copies(subject: Subject, found: Found) -> Iterator[Finding]:
 
 def _similar(subject: Subject, found: Found) -> Iterator[Finding]:
     """Images that are alike may be shots of one scene; a person has to look."""
-    apart = [pair for pair in found if subject.apart(pair)]
+    apart, within = _parted(subject, found)
     if apart:
         yield Finding(
             "",
@@ -158,7 +168,7 @@ def _similar(subject: Subject, found: Found) -> Iterator[Finding]:
             "look at them: shots of one scene belong into one part (data.group)",
             _entries(subject, apart),
         )
-    if within := [pair for pair in found if not subject.apart(pair)]:
+    if within:
         yield Finding(
             "",
             "note",
