@@ -81,7 +81,7 @@ def values_table(records: Records, metric: str) -> str:
 
 
 def calibration_table(records: Records) -> str:
-    """F1 of every stage at the threshold 0.5 against what calibration alone gives.
+    """F1 of every stage, without fitted thresholds, against what calibration alone gives.
 
     Calibration alone is the supervised network with the thresholds of the validation images: no
     training at all. The rows are as in `gains_table`.

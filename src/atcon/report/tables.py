@@ -30,8 +30,9 @@ METRICS = (
     ),
     Metric(
         "f1",
-        "F1 at threshold 0.5",
-        "The balance of missed and false findings, averaged over the classes; 100 is perfect.",
+        "F1",
+        "The balance of missed and false findings, averaged over the classes; 100 is perfect. A "
+        "class is found above 0.5 or, where each image is of one class, if it is the likeliest.",
     ),
     Metric(
         "f1_tuned",
