@@ -58,7 +58,8 @@ def run(
 ) -> None:
     """Compute the cells that have no record yet; the same command continues after a stop."""
     from atcon.cli.display import progress_for  # noqa: PLC0415
-    from atcon.experiments.grid import experiment_of, part_of, run_cells  # noqa: PLC0415
+    from atcon.experiments.engines.here import run_cells  # noqa: PLC0415
+    from atcon.experiments.grid import experiment_of, part_of  # noqa: PLC0415
 
     experiment = experiment_of(name)
     try:

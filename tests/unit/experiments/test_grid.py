@@ -11,9 +11,10 @@ from sklearn.metrics import average_precision_score
 from atcon.data import Reader
 from atcon.errors import InputError
 from atcon.evaluation import resample_weights
-from atcon.experiments import grid
 from atcon.experiments.cell_record import RESAMPLES, values_on_resamples
 from atcon.experiments.config import variant_of
+from atcon.experiments.engines import here
+from atcon.experiments.engines.here import run_cells
 from atcon.experiments.grid import (
     Cell,
     experiment_of,
@@ -21,7 +22,6 @@ from atcon.experiments.grid import (
     fingerprint,
     finished,
     part_of,
-    run_cells,
 )
 from atcon.experiments.grid_tables import (
     calibration_table,
@@ -194,7 +194,7 @@ def test_a_finished_cell_is_not_computed_again_and_a_lost_record_is_made_from_it
     def refuse(*_given, **_more):
         raise AssertionError("a finished cell was computed again")
 
-    monkeypatch.setattr(grid, "run", refuse)
+    monkeypatch.setattr(here, "run", refuse)
     one = experiment_of(str(source))
     record = done / "results/small/n2-seed-3.json"
     before = record.read_bytes()
@@ -217,7 +217,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_computed(source, tmp_path
     def fail_once(config, out, **_given):
         raise InputError(f"no luck with seed {config.seed}")
 
-    monkeypatch.setattr(grid, "run", fail_once)
+    monkeypatch.setattr(here, "run", fail_once)
     one = replace_cells(experiment_of(str(source)), seeds=(3,))
     failed = run_cells(one, one.cells, out=tmp_path / "runs", results=tmp_path / "results")
     assert failed == dict.fromkeys(("n1-seed-3", "n2-seed-3"), "no luck with seed 3")
