@@ -1,5 +1,6 @@
 """Metrics as functions of sample weights, their intervals, tests and trivial floors. No torch."""
 
+from atcon.evaluation.bca import bca, jackknife, paired_bca
 from atcon.evaluation.bootstrap import (
     Gain,
     Interval,
@@ -17,7 +18,7 @@ from atcon.evaluation.classification import (
     mean_average_precision,
     predict,
 )
-from atcon.evaluation.hierarchical import hierarchical_bootstrap
+from atcon.evaluation.hierarchical import hierarchical_bca, hierarchical_bootstrap
 from atcon.evaluation.localisation import (
     IOU_RULES,
     TRIVIAL_MAPS,
@@ -33,17 +34,28 @@ from atcon.evaluation.localisation import (
     whole_image,
 )
 from atcon.evaluation.metric import ClassMetric, Metric, point, weighted_mean
+from atcon.evaluation.permutation import (
+    Difference,
+    Swaps,
+    permutation_over_seeds,
+    permutation_test,
+    swaps,
+)
+from atcon.evaluation.reference import reference_test
 from atcon.evaluation.significance import holm, paired_over_seeds
 
 __all__ = [
     "IOU_RULES",
     "TRIVIAL_MAPS",
     "ClassMetric",
+    "Difference",
     "Gain",
     "Interval",
     "Localisation",
     "Metric",
+    "Swaps",
     "average_precision",
+    "bca",
     "bootstrap",
     "bootstrap_per_class",
     "box_mask",
@@ -53,19 +65,26 @@ __all__ = [
     "f1_per_class",
     "fit_thresholds",
     "floors",
+    "hierarchical_bca",
     "hierarchical_bootstrap",
     "holm",
     "iou",
+    "jackknife",
     "localise",
     "mean_average_precision",
     "on_resamples",
+    "paired_bca",
     "paired_bootstrap",
     "paired_over_seeds",
+    "permutation_over_seeds",
+    "permutation_test",
     "point",
     "predict",
+    "reference_test",
     "resample_weights",
     "rescale",
     "resize",
+    "swaps",
     "weighted_mean",
     "whole_image",
 ]

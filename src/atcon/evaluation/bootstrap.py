@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from atcon.errors import InputError
 from atcon.evaluation.metric import ClassMetric, Metric, Values, Weights, point
 
-_CHUNK = 2**19
+CHUNK = 2**19
 """Weights handed to a metric at once: its intermediate arrays stay in the cache."""
 
 
@@ -89,8 +89,8 @@ def bootstrap(metric: Metric, weights: Weights, *, level: float = 0.95) -> Inter
         The interval over the resamples in which the metric is defined, or None where the metric is
         not defined on the samples themselves (or on none of the resamples).
     """
-    drawn = _resampled(metric, weights)
-    return None if drawn is None else Interval(drawn.value, *_percentiles(drawn.values, level))
+    drawn = resampled(metric, weights)
+    return None if drawn is None else Interval(drawn.value, *percentiles(drawn.values, level))
 
 
 def bootstrap_per_class(
@@ -99,9 +99,9 @@ def bootstrap_per_class(
     """Percentile interval of every class; None where a class's metric is not defined."""
     columns = on_resamples(metric, weights).T
     values = point(metric, weights.shape[1])
-    drawn = [_defined(float(v), column) for v, column in zip(values, columns, strict=True)]
+    drawn = [defined(float(v), column) for v, column in zip(values, columns, strict=True)]
     return [
-        None if one is None else Interval(one.value, *_percentiles(one.values, level))
+        None if one is None else Interval(one.value, *percentiles(one.values, level))
         for one in drawn
     ]
 
@@ -117,35 +117,45 @@ def paired_bootstrap(
     Returns:
         None where either metric is not defined on the samples themselves.
     """
-    drawn = _resampled(lambda rows: after(rows) - before(rows), weights)
+    drawn = resampled(difference(after, before), weights)
     if drawn is None:
         return None
     tail = min((drawn.values <= 0).sum(), (drawn.values >= 0).sum())
     p = min(1.0, 2.0 * (1 + int(tail)) / (len(drawn.values) + 1))
-    return Gain(drawn.value, *_percentiles(drawn.values, level), p)
+    return Gain(drawn.value, *percentiles(drawn.values, level), p)
+
+
+def difference(after: Metric, before: Metric) -> Metric:
+    """`after - before` on the same weights."""
+    return lambda rows: after(rows) - before(rows)
 
 
 @dataclass(frozen=True, slots=True)
-class _Resampled:
+class Resampled:
+    """A metric on the samples as they are, and on the resamples in which it is defined."""
+
     value: float
     values: Values
 
 
-def _resampled(metric: Metric, weights: Weights) -> _Resampled | None:
-    return _defined(float(point(metric, weights.shape[1])), on_resamples(metric, weights))
+def resampled(metric: Metric, weights: Weights) -> Resampled | None:
+    """Value of `metric` on the samples and on their resamples; None where it is not defined."""
+    return defined(float(point(metric, weights.shape[1])), on_resamples(metric, weights))
 
 
 def on_resamples(metric: Callable[[Weights], np.ndarray], weights: Weights) -> np.ndarray:
     """Value of `metric` on every resample, NaN where it is not defined; per class one row each."""
-    parts = np.array_split(weights, min(len(weights), -(-weights.size // _CHUNK)))
+    parts = np.array_split(weights, min(len(weights), -(-weights.size // CHUNK)))
     return np.concatenate([metric(rows) for rows in parts])
 
 
-def _defined(value: float, values: Values) -> _Resampled | None:
+def defined(value: float, values: Values) -> Resampled | None:
+    """Keep the resamples that have a value; None without any, or where the samples have none."""
     values = values[~np.isnan(values)]
-    return None if np.isnan(value) or not len(values) else _Resampled(value, values)
+    return None if np.isnan(value) or not len(values) else Resampled(value, values)
 
 
-def _percentiles(values: Values, level: float) -> tuple[float, float]:
+def percentiles(values: Values, level: float) -> tuple[float, float]:
+    """The ends of the central interval that holds `level` of the values."""
     low, high = np.quantile(values, tails(level))
     return float(low), float(high)

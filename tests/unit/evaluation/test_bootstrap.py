@@ -117,7 +117,7 @@ def test_cutting_the_resamples_into_chunks_changes_nothing(monkeypatch):
     weights = resample_weights(50, 100, seed=0)
     whole = bootstrap(mean(values), weights)
     for chunk in (1, 7 * 50, 60 * 50):
-        monkeypatch.setattr(import_module("atcon.evaluation.bootstrap"), "_CHUNK", chunk)
+        monkeypatch.setattr(import_module("atcon.evaluation.bootstrap"), "CHUNK", chunk)
         cut = bootstrap(mean(values), weights)
         assert astuple(cut) == pytest.approx(astuple(whole), rel=1e-12)
 
