@@ -16,6 +16,7 @@ from atcon.cli import (
     describe,
     evaluate,
     experiment,
+    power,
     repeat,
     report,
     run,
@@ -53,6 +54,7 @@ app.command("run")(run.run)
 app.command("repeat")(repeat.repeat)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("power")(power.power)
 app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
 app.command("clips")(clips.clips)

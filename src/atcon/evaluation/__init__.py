@@ -41,6 +41,7 @@ from atcon.evaluation.permutation import (
     permutation_test,
     swaps,
 )
+from atcon.evaluation.power import Components, components, needed_seeds, needed_units, power
 from atcon.evaluation.reference import reference_test
 from atcon.evaluation.significance import holm, paired_over_seeds
 
@@ -48,6 +49,7 @@ __all__ = [
     "IOU_RULES",
     "TRIVIAL_MAPS",
     "ClassMetric",
+    "Components",
     "Difference",
     "Gain",
     "Interval",
@@ -60,6 +62,7 @@ __all__ = [
     "bootstrap_per_class",
     "box_mask",
     "centre_box",
+    "components",
     "energy_inside",
     "f1",
     "f1_per_class",
@@ -72,6 +75,8 @@ __all__ = [
     "jackknife",
     "localise",
     "mean_average_precision",
+    "needed_seeds",
+    "needed_units",
     "on_resamples",
     "paired_bca",
     "paired_bootstrap",
@@ -79,6 +84,7 @@ __all__ = [
     "permutation_over_seeds",
     "permutation_test",
     "point",
+    "power",
     "predict",
     "reference_test",
     "resample_weights",

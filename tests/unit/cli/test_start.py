@@ -20,6 +20,7 @@ COMMANDS = (
     "describe",
     "check",
     "compare",
+    "power",
     "data",
     "report",
     "share",

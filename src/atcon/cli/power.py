@@ -1,0 +1,92 @@
+"""`atcon power RUN …`: how many seeds and test images a gain needs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atcon.cli import options
+
+
+def power(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="The pilot: finished runs of several seeds, as of atcon repeat."
+        ),
+    ],
+    gain: Annotated[
+        float, typer.Option("--gain", help="The true gain to find, in points of the metric.")
+    ],
+    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="One metric.")] = "map",
+    stage: Annotated[
+        str, typer.Option("--stage", metavar="NAME", help="The stage that gains.")
+    ] = "consistency",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUN:STAGE",
+            help="What it gains over; else the first run's supervised stage.",
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say how many seeds and test images it takes to find a gain, from a few runs."""
+    from atcon.experiments.power import power_of_runs  # noqa: PLC0415
+
+    record = power_of_runs(runs, gain, metric=metric, stage=stage, against=against)
+    if as_json:
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    else:
+        _show(record)
+
+
+def _show(record: Mapping[str, Any]) -> None:
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console, wanted = Console(), f"{record['wanted']:.0%}"
+    title = f"Chance to find a gain of {record['gain']:+g} in {record['title']}"
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column(f"test {record['unit']}", justify="right")
+    for seeds in record["columns"]:
+        table.add_column(f"{seeds} seeds", justify="right")
+    table.add_column(f"seeds for {wanted}", justify="right")
+    for line in record["table"]:
+        shares = [f"{share:.0%}" for share in line["power"]]
+        table.add_row(str(line["units"]), *shares, _needed(line["needed_seeds"]))
+    needed = [_needed(units) for units in record["needed_units"].values()]
+    table.add_row(f"for {wanted}", *needed, "")
+    console.print(table)
+    for line in _legend(record):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _needed(count: int | None) -> str:
+    return "–" if count is None else str(count)
+
+
+def _legend(record: Mapping[str, Any]) -> list[str]:
+    pilot = record["pilot"]
+    deviations = pilot["deviations"]
+    unit = record["unit"]
+    learnt = (
+        f"Pilot: {record['row']} minus {record['reference']}, {pilot['seeds']} seeds, "
+        f"{pilot['units']} test {unit}: {pilot['value']:+.2f}; seeds differ by "
+        f"{deviations['seeds']:.2f} (standard deviation), its test {unit} make it vary by "
+        f"{deviations['shared']:.2f} in all seeds alike and {deviations['own']:.2f} in each."
+    )
+    rule = (
+        f"Found: p below {record['alpha']:g} by the bootstrap over seeds and {unit} and by "
+        "Student's t over the seeds, as atcon compare marks one comparison."
+    )
+    warning = (
+        "–: no number is enough. A pilot of few seeds knows only roughly how much seeds differ: "
+        "with 5 the variance may be three times too small or too large."
+    )
+    return [learnt, rule, warning]
