@@ -32,6 +32,7 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
         ("strategies", "strategies"),
         ("no-harm", "strategies"),
         ("svhn", "svhn"),
+        ("svhn-imagenet", "svhn"),
         ("lung-ultrasound", "lung-ultrasound"),
     ],
 )
