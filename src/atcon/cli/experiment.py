@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from atcon.cli import options
+from atcon.cli import experiment_report, options
 from atcon.errors import InputError
 
 app = typer.Typer(
@@ -112,3 +112,6 @@ def table(
     typer.echo(
         tables_of(experiment, dict(finished(results, experiment, sets or ())), against), nl=False
     )
+
+
+app.command("report")(experiment_report.report)

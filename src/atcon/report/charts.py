@@ -56,7 +56,7 @@ def round_ticks(values: Sequence[float], count: int = 4, least: float = 0.0) -> 
     return tuple(index * step for index in range(first, max(last, first + 1) + 1))
 
 
-def line_chart(title: str, lines: Sequence[Line]) -> Markup:
+def line_chart(title: str, lines: Sequence[Line], across: str = "epoch") -> Markup:
     """Draw curves over epochs, with the start as a dashed line and the kept epoch as a ring."""
     starts = [line.start for line in lines if line.start is not None]
     points = [point for line in lines for point in line.points]
@@ -64,10 +64,10 @@ def line_chart(title: str, lines: Sequence[Line]) -> Markup:
     span = first, max(first + 1, *(x for x, _ in points))
     ticks = tuple(x for x in round_ticks(span, 5, least=1) if span[0] <= x <= span[1])
     axes = Axes(span, ticks, round_ticks([*(y for _, y in points), *starts]))
-    parts = [_frame(axes, "epoch")]
+    parts = [_frame(axes, across)]
     parts += [_rule(axes, (span[0], y), (span[1], y), "start") for y in starts[:1]]
     parts += [_curve(axes, line) for line in lines]
-    return _svg(_summary(title, lines), parts)
+    return svg_of(_summary(title, lines, across), parts)
 
 
 def _curve(axes: Axes, line: Line) -> str:
@@ -81,11 +81,11 @@ def _curve(axes: Axes, line: Line) -> str:
     return "".join(parts)
 
 
-def _summary(title: str, lines: Sequence[Line]) -> str:
+def _summary(title: str, lines: Sequence[Line], across: str) -> str:
     said = [
         f"{line.label}: from {tick(line.points[0][1])} to {tick(line.points[-1][1])} over "
-        f"epochs {line.points[0][0]:.0f} to {line.points[-1][0]:.0f}"
-        + (f", epoch {line.kept:.0f} kept" if line.kept is not None else "")
+        f"{across}s {line.points[0][0]:.0f} to {line.points[-1][0]:.0f}"
+        + (f", {across} {line.kept:.0f} kept" if line.kept is not None else "")
         for line in lines
     ]
     return f"{title}. {'; '.join(said)}."
@@ -124,10 +124,11 @@ def tick(value: float, step: float = 0.001, *, signed: bool = False) -> str:
     return decimal(value, min(digits, 6), signed=signed)
 
 
-def _svg(title: str, parts: Sequence[str], height: int = HEIGHT) -> Markup:
+def svg_of(title: str, parts: Sequence[str], height: int = HEIGHT, *, width: int = WIDTH) -> Markup:
+    """Put the parts of a drawing together; `title` is what it says to those who cannot see it."""
     drawing = Markup("".join(parts))  # noqa: S704 - our own numbers and words
     frame = '<svg viewBox="0 0 {} {}" role="img"><title>{}</title>{}</svg>'
-    return Markup(frame).format(WIDTH, height, title, drawing)  # noqa: S704 - a constant
+    return Markup(frame).format(width, height, title, drawing)  # noqa: S704 - a constant
 
 
 def scatter_chart(groups: Mapping[Style, Sequence[Point]], meaning: str) -> Markup:
@@ -135,16 +136,18 @@ def scatter_chart(groups: Mapping[Style, Sequence[Point]], meaning: str) -> Mark
     points = [point for group in groups.values() for point in group]
     ticks = round_ticks([x for x, _ in points], 5)
     y_ticks = round_ticks([0.0, *(y for _, y in points)])
-    axes = Axes((ticks[0], ticks[-1]), ticks, y_ticks, height=SCATTER_HEIGHT)
+    end = min(ticks[-1], max(1.0, *(x for x, _ in points)))  # consistency ends at 1
+    ticks = tuple(x for x in ticks if x <= end)
+    axes = Axes((ticks[0], end), ticks, y_ticks, height=SCATTER_HEIGHT)
     parts = [_frame(axes, "consistency before", "change")]
-    parts.append(_rule(axes, (axes.x[0], 0), (axes.x[-1], 0), "zero"))
-    left, right = max(axes.x[0], 1 - axes.y[-1]), min(axes.x[-1], 1 - axes.y[0])
+    parts.append(_rule(axes, (axes.x[0], 0), (end, 0), "zero"))
+    left, right = max(axes.x[0], 1 - axes.y[-1]), min(end, 1 - axes.y[0])
     if left < right:
         parts.append(_rule(axes, (left, 1 - left), (right, 1 - right), "start"))
     for (style, _), group in reversed(tuple(groups.items())):
         path = "".join("M{:.1f} {:.1f}h0".format(*axes.at(point)) for point in group)
         if path:
             parts.append(f'<path class="cloud {style}" d="{path}"/>')
-    return _svg(
+    return svg_of(
         f"Change of consistency against consistency before. {meaning}", parts, SCATTER_HEIGHT
     )

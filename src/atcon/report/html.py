@@ -6,15 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from atcon.records import write_text
 from atcon.report import facts, figures, gallery, tables
 from atcon.report.inputs import OUTCOMES, Run, dig, dig_list, dig_number, read_run
-from atcon.report.wording import unit_of, worded
-
-TEMPLATES = Path(__file__).parent / "templates"
+from atcon.report.page import asset, environment_of
+from atcon.report.wording import unit_of
 
 
 def write_report(run: Path, target: Path | None = None, *, images: bool = True) -> Path:
@@ -36,16 +32,8 @@ def write_report(run: Path, target: Path | None = None, *, images: bool = True) 
 
 def render(run: Run, *, images: bool = True) -> str:
     """Return the page; equal records give equal text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    unit = unit_of(run.summary)
-    environment.filters["worded"] = lambda text: worded(text, unit)
-    page = environment.get_template("report.html.j2").render(**_context(run, images))
+    template = environment_of(unit_of(run.summary)).get_template("report.html.j2")
+    page = template.render(**_context(run, images))
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -53,7 +41,7 @@ def _context(run: Run, images: bool) -> dict[str, Any]:
     if not images:
         run = replace(run, gallery={})
     summary = run.summary
-    script = _asset("report.js")
+    script = asset("report.js")
     return {
         "name": str(dig(summary, "name") or run.folder.name),
         "classes": [str(name) for name in dig_list(summary, "classes")],
@@ -87,14 +75,10 @@ def _context(run: Run, images: bool) -> dict[str, Any]:
         "skipped": facts.skipped(run.split),
         "config": run.config,
         "machine": facts.machine(run.environment),
-        "style": Markup(_asset("report.css")),  # noqa: S704 - our own file
-        "script": Markup(script),  # noqa: S704 - our own file
+        "style": asset("report.css"),
+        "script": script,
         "script_hash": _digest(script),
     }
-
-
-def _asset(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _digest(script: str) -> str:

@@ -1,0 +1,28 @@
+"""`atcon experiment report NAME`: one page of all finished cells, from their records alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atcon.cli import options
+
+
+def report(
+    name: Annotated[str, typer.Argument(help="A shipped experiment, or a YAML file of your own.")],
+    sets: options.Sets = None,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder of the records of cells.")
+    ] = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page to write; else NAME.html.")
+    ] = None,
+) -> None:
+    """Draw one page of an experiment: state, gains against N, tables, seconds; needs no images."""
+    from atcon.experiments.grid import experiment_of, finished  # noqa: PLC0415
+    from atcon.experiments.grid_page import page_of  # noqa: PLC0415
+    from atcon.report import write_experiment_report  # noqa: PLC0415
+
+    experiment = experiment_of(name)
+    page = page_of(experiment, dict(finished(results, experiment, sets or ())))
+    typer.echo(write_experiment_report(page, out or Path(f"{experiment.name}.html")))

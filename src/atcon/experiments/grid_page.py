@@ -1,0 +1,206 @@
+"""What the page of an experiment shows, as plain data from the records of its cells alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from atcon.errors import InputError
+from atcon.experiments.cell_record import values_on_resamples
+from atcon.experiments.compare_metrics import METRICS
+from atcon.experiments.grid import Cell, Experiment
+from atcon.experiments.paired import Measured, compared
+
+Record = Mapping[str, Any]
+Records = Mapping[Cell, Record]
+LEVEL = 0.95
+DRAWS = 2000
+_TITLES = {"supervised": "supervised", "consistency": "ours", "uniform": "uniform mask"}
+
+
+def page_of(experiment: Experiment, records: Records) -> dict[str, Any]:
+    """Put together what `report.write_experiment_report` draws (docs/architecture.md).
+
+    Args:
+        experiment: The protocol.
+        records: Of its finished cells.
+
+    Raises:
+        InputError: There is no record.
+    """
+    if not records:
+        raise InputError(
+            f"{experiment.name} has no finished cell: atcon experiment run {experiment.name}"
+        )
+    sizes = [_of_size(records, count) for count in _sizes(records)]
+    titles = _titles(records)
+    first = next(iter(records.values()))
+    return {
+        "name": experiment.name,
+        "title": experiment.title,
+        "unit": first.get("unit", "images"),
+        "judged": first["judged"],
+        "level": LEVEL,
+        "protocol": _protocol(experiment, records),
+        "cells": _cells(experiment, records),
+        "sizes": _sizes(records),
+        "titles": titles,
+        "gains": [
+            _gains(sizes, titles, metric, against)
+            for against in experiment.against
+            if against in titles
+            for metric in experiment.metrics
+        ],
+        "values": [_values(sizes, titles, metric) for metric in experiment.metrics],
+        "seconds": {stage: [_spent(own, stage) for own in sizes] for stage in titles},
+        "followed": _followed(sizes),
+    }
+
+
+def _sizes(records: Records) -> list[int]:
+    return sorted({cell.per_class for cell in records})
+
+
+def _of_size(records: Records, count: int) -> list[Record]:
+    return [record for cell, record in records.items() if cell.per_class == count]
+
+
+def _titles(records: Records) -> dict[str, str]:
+    """Every stage that some cell has, in the order of the first cell, the start first."""
+    found: dict[str, str] = {}
+    for record in records.values():
+        for stage in record["stages"]:
+            title = _TITLES.get(stage) or str(record["titles"].get(stage, stage))
+            found.setdefault(stage, title)
+    return found
+
+
+def _protocol(experiment: Experiment, records: Records) -> list[list[str]]:
+    """Say what every cell is, as terms and descriptions."""
+    first = next(iter(records.values()))
+    config = experiment.run_config(next(iter(records)))
+    samples = str(first.get("unit", "images"))
+    counts = first["counts"]
+    groups = first.get("test_groups")
+    over = f"whole groups of them ({groups})" if groups else "them"
+    changed = "; ".join(f"{key} = {_said(value)}" for key, value in experiment.set.items())
+    return [
+        ["Data", config.data.name],
+        ["Network", config.model.name],
+        [f"Training {samples} per class", ", ".join(f"N = {n}" for n in experiment.per_class)],
+        ["Seeds", ", ".join(map(str, experiment.seeds))],
+        ["Judged on", f"{counts['test']:,} {first['judged']} {samples}; intervals resample {over}"],
+        ["Validation", f"{counts['validation']:,} {samples}"],
+        ["Configuration", f"{experiment.config}, with {changed}" if changed else experiment.config],
+    ]
+
+
+def _said(value: Any) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+
+
+def _cells(experiment: Experiment, records: Records) -> list[dict[str, Any]]:
+    """Say of every cell whether it is finished, and how long it took."""
+    return [
+        {
+            "per_class": cell.per_class,
+            "seed": cell.seed,
+            "finished": cell in records,
+            "seconds": records[cell]["seconds"].get("total") if cell in records else None,
+        }
+        for cell in experiment.cells
+    ]
+
+
+def _gains(
+    sizes: Sequence[Sequence[Record]], titles: Mapping[str, str], metric: str, against: str
+) -> dict[str, Any]:
+    """One metric: the difference of every stage from one of them, a mark per training-set size."""
+    arms: dict[str, list[Any]] = {stage: [] for stage in titles if stage != against}
+    for own in sizes:
+        marks = _differences(own, metric, against)
+        for stage, line in arms.items():
+            line.append(marks.get(stage))
+    title = METRICS[metric].title
+    return {"metric": metric, "title": title, "against": titles[against], "arms": arms}
+
+
+def _differences(own: Sequence[Record], metric: str, against: str) -> dict[str, Any]:
+    stages = _shared(own)
+    if against not in stages:
+        return {}
+    measured = [_measured(own, stage, metric) for stage in stages]
+    found = compared(
+        measured, stages.index(against), METRICS[metric], level=LEVEL, seed=0, draws=DRAWS
+    )
+    return {stage: _mark(one["difference"]) for stage, one in zip(stages, found, strict=True)}
+
+
+def _mark(difference: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Give a difference with the larger p of the bootstrap and of Student's t over the seeds."""
+    if difference is None:
+        return None
+    over_seeds = difference["over_seeds"]
+    ends = {key: difference[key] for key in ("value", "low", "high", "clear")}
+    return {**ends, "p": max(difference["p"], over_seeds["p"] if over_seeds else 0.0)}
+
+
+def _values(
+    sizes: Sequence[Sequence[Record]], titles: Mapping[str, str], metric: str
+) -> dict[str, Any]:
+    """One metric: what every stage reaches, a mark per training-set size."""
+    arms: dict[str, list[Any]] = {stage: [] for stage in titles}
+    for own in sizes:
+        stages = _shared(own)
+        measured = [_measured(own, stage, metric) for stage in stages]
+        found = compared(measured, 0, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
+        marks = dict(zip(stages, found, strict=True))
+        for stage, line in arms.items():
+            one = marks.get(stage)
+            line.append(one and {key: one[key] for key in ("value", "low", "high")})
+    return {"metric": metric, "title": METRICS[metric].title, "arms": arms}
+
+
+def _shared(own: Sequence[Record]) -> list[str]:
+    """The stages that all cells of a size have, the start first."""
+    return [stage for stage in own[0]["stages"] if all(stage in one["stages"] for one in own)]
+
+
+def _measured(own: Sequence[Record], stage: str, metric: str) -> Measured:
+    entries = [_answers(record, stage) for record in own]
+    return Measured(
+        np.array([_unscaled(entry["test"][metric], metric) for entry in entries]),
+        np.stack([values_on_resamples(entry["resampled"][metric]) for entry in entries]),
+    )
+
+
+def _answers(record: Record, stage: str) -> Record:
+    """The measurements of a stage, or of the one that gave the same answers."""
+    entry: Record = record["stages"][stage]
+    return record["stages"][entry["same_as"]] if "same_as" in entry else entry
+
+
+def _unscaled(value: float | None, metric: str) -> float:
+    return np.nan if value is None else value / METRICS[metric].scale
+
+
+def _spent(own: Sequence[Record], stage: str) -> dict[str, Any] | None:
+    """Seconds of training, without those of its start, and the epochs that were kept."""
+    entries = [record["stages"][stage] for record in own if stage in record["stages"]]
+    if not entries:
+        return None
+    seconds = float(np.mean([one["seconds"] for one in entries]))
+    return {"seconds": round(seconds, 1), "epochs": [one["epoch"] for one in entries]}
+
+
+def _followed(sizes: Sequence[Sequence[Record]]) -> list[list[float]] | None:
+    """Mean over seeds of the mAP of the followed images in every round, a line per size."""
+    if not all("rounds" in record for own in sizes for record in own):
+        return None
+    return [
+        [
+            round(float(np.mean([one["held_out"] for one in each])), 4)
+            for each in zip(*(record["rounds"] for record in own), strict=False)
+        ]
+        for own in sizes
+    ]

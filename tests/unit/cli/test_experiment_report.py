@@ -1,0 +1,46 @@
+"""`atcon experiment report`: from the records of cells to a page, and nothing else is needed."""
+
+import pytest
+from grid_records import small_experiment, small_records
+from page import parse
+from pipeline import atcon
+
+from atcon.experiments.grid import fingerprint
+from atcon.records import write_json
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An experiment of which five of six cells have a record."""
+    experiment = small_experiment(tmp_path)
+    for cell, record in small_records(experiment).items():
+        head = {"configuration": fingerprint(experiment.run_config(cell))}
+        write_json(tmp_path / "results" / "small" / f"{cell.name}.json", {**head, **record})
+    return tmp_path
+
+
+def test_the_page_is_drawn_from_the_records_into_the_file_asked_for(folder):
+    target = folder / "pages" / "small.html"
+    places = ("--results", folder / "results", "--out", target)
+    ended = atcon("experiment", "report", folder / "small.yaml", *places)
+    assert (ended.code, ended.out) == (0, f"{target}\n")
+    page = parse(target.read_text(encoding="utf-8"))
+    assert "5 of 6 cells are finished" in page.words
+    assert "ours: N = 2 +2.0 (+2.0 to +2.0) *" in page.all("svg")[0].one("title").text
+
+
+def test_without_records_nothing_is_written_and_the_next_step_is_named(folder):
+    target = folder / "small.html"
+    places = ("--results", folder / "nowhere", "--out", target)
+    ended = atcon("experiment", "report", folder / "small.yaml", *places)
+    assert ended.code == 2
+    assert "no finished cell: atcon experiment run small" in ended.err
+    assert not target.exists()
+
+
+def test_a_broken_record_is_named(folder):
+    broken = folder / "results" / "small" / "n2-seed-0.json"
+    broken.write_text("{")
+    ended = atcon("experiment", "report", folder / "small.yaml", "--results", folder / "results")
+    assert ended.code == 2
+    assert str(broken) in ended.err
