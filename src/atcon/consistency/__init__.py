@@ -15,6 +15,7 @@ from atcon.consistency.loss import ConsistencyLoss
 from atcon.consistency.mask_options import MaskOptions, at_progress
 from atcon.consistency.masks import MASKS
 from atcon.consistency.matching import MATCHINGS, Matching
+from atcon.consistency.monitoring import MONITORED, monitored_losses
 from atcon.consistency.prediction import disagreement, divergence
 from atcon.consistency.ssim import ssim, structural_similarity
 from atcon.consistency.teacher import Teacher, update_teacher
@@ -23,6 +24,7 @@ __all__ = [
     "CORRELATIONS",
     "MASKS",
     "MATCHINGS",
+    "MONITORED",
     "PRESETS",
     "Comparison",
     "ConsistencyDetails",
@@ -43,6 +45,7 @@ __all__ = [
     "entropy",
     "mask_contrast",
     "method_of",
+    "monitored_losses",
     "pearson",
     "ssim",
     "structural_similarity",

@@ -43,7 +43,14 @@ from atcon.evaluation.permutation import (
 )
 from atcon.evaluation.power import Components, components, needed_seeds, needed_units, power
 from atcon.evaluation.reference import reference_test
+from atcon.evaluation.series import (
+    changes,
+    correlation_in_a_run,
+    correlation_of_series,
+    correlation_over_runs,
+)
 from atcon.evaluation.significance import holm, paired_over_seeds
+from atcon.evaluation.slope import gain_against_middle, gain_against_start
 
 __all__ = [
     "IOU_RULES",
@@ -62,12 +69,18 @@ __all__ = [
     "bootstrap_per_class",
     "box_mask",
     "centre_box",
+    "changes",
     "components",
+    "correlation_in_a_run",
+    "correlation_of_series",
+    "correlation_over_runs",
     "energy_inside",
     "f1",
     "f1_per_class",
     "fit_thresholds",
     "floors",
+    "gain_against_middle",
+    "gain_against_start",
     "hierarchical_bca",
     "hierarchical_bootstrap",
     "holm",

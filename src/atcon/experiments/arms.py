@@ -23,6 +23,7 @@ from atcon.experiments.method_arms import (
     fine_tuning,
     uniform,
 )
+from atcon.experiments.monitoring import monitored
 from atcon.experiments.sections import RunConfig
 from atcon.experiments.stages import Plan
 from atcon.experiments.supervised_arms import (
@@ -79,7 +80,7 @@ def arms_of(config: RunConfig) -> dict[str, Arm]:
     """Give the arms of a run in the order of training, each after the one it starts from."""
     ours = BASELINES[config.strategy]
     chosen = {
-        "supervised": Arm("supervised", supervised, None),
+        "supervised": Arm("supervised", monitored, None),
         "consistency": replace(ours, title="consistency"),
     }
     if config.controls.uniform:

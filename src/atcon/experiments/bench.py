@@ -18,7 +18,7 @@ from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.experiments.sections import RunConfig, StageConfig
 from atcon.models import Network
-from atcon.training import Batch, Batches, generator_of, seed_of
+from atcon.training import Batch, Batches, cross_entropy, generator_of, seed_of
 from atcon.types import Example
 
 EVALUATION_BATCH = 32
@@ -97,18 +97,23 @@ def inputs_of(pixels: Tensor, network: Network, device: torch.device) -> Tensor:
     return images.contiguous(memory_format=layout)
 
 
-@torch.no_grad()
 def probabilities_of(
     network: Network, pixels: Tensor, *, multi_label: bool, fabric: Fabric
 ) -> np.ndarray:
     """Give the probabilities `[n, class]` of decoded images; leaves evaluation mode on."""
+    return squash_logits(_logits_over(network, pixels, fabric), multi_label=multi_label)
+
+
+@torch.no_grad()
+def _logits_over(network: Network, pixels: Tensor, fabric: Fabric) -> Tensor:
+    """Give the logits `[n, class]` in double precision; leaves evaluation mode on."""
     network.module.eval()
     parts = []
     for chunk in torch.split(pixels, EVALUATION_BATCH):
         with fabric.autocast():
             logits = logits_of(network.module(inputs_of(chunk, network, fabric.device)))
-        parts.append(squash_logits(logits, multi_label=multi_label))
-    return np.concatenate(parts)
+        parts.append(logits.double())
+    return torch.cat(parts)
 
 
 def squash_logits(logits: Tensor, *, multi_label: bool) -> np.ndarray:
@@ -118,9 +123,15 @@ def squash_logits(logits: Tensor, *, multi_label: bool) -> np.ndarray:
     return values.cpu().numpy()
 
 
-def validator(bench: Bench) -> Callable[[], dict[str, float]]:
-    """Measure mAP and F1, in percent, on the validation images; nothing where there are none."""
-    return _measurer(bench, bench.validation, {"map": "map", "f1": "f1"})
+def validator(bench: Bench, *, loss: bool = False) -> Callable[[], dict[str, float]]:
+    """Measure mAP and F1, in percent, on the validation images; nothing where there are none.
+
+    Args:
+        bench: Its network as it is then.
+        loss: Whether the supervised loss is given too, as `cross_entropy`.
+    """
+    names = {"map": "map", "f1": "f1"}
+    return _measurer(bench, bench.validation, names, loss=loss)
 
 
 def follower(bench: Bench) -> Callable[[], dict[str, float]]:
@@ -129,21 +140,24 @@ def follower(bench: Bench) -> Callable[[], dict[str, float]]:
 
 
 def _measurer(
-    bench: Bench, images: Decoded | None, names: Mapping[str, str]
+    bench: Bench, images: Decoded | None, names: Mapping[str, str], *, loss: bool = False
 ) -> Callable[[], dict[str, float]]:
     if images is None:
         return dict
-    labels = images.labels.numpy().astype(bool)
+    labels, one_hot = images.labels.numpy().astype(bool), images.labels.double()
 
     def measure() -> dict[str, float]:
-        scores = probabilities_of(
-            bench.network, images.pixels, multi_label=bench.multi_label, fabric=bench.fabric
-        )
+        logits = _logits_over(bench.network, images.pixels, bench.fabric).cpu()
+        scores = squash_logits(logits, multi_label=bench.multi_label)
         predicted = predict(scores, multi_label=bench.multi_label)
         metrics = {"map": mean_average_precision(labels, scores), "f1": f1(labels, predicted)}
-        return {
+        found = {
             name: 100 * float(point(metrics[metric], len(labels))) for metric, name in names.items()
         }
+        if loss:
+            value = cross_entropy(logits, one_hot, multi_label=bench.multi_label)
+            found["cross_entropy"] = float(value)
+        return found
 
     return measure
 

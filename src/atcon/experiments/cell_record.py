@@ -1,7 +1,7 @@
 """The small record of a finished run: what tables over many runs need, and nothing else."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from atcon.evaluation import on_resamples, point, resample_weights
 from atcon.experiments.compare_metrics import METRICS
 from atcon.experiments.compare_records import Answers, read_answers, read_folders
 from atcon.experiments.folder import RunFolder
+from atcon.experiments.monitoring import monitored_record
 from atcon.experiments.resampling import resampled_record
 
 RESAMPLED = ("map", "f1", "f1_tuned", "iou")
@@ -19,14 +20,20 @@ RESAMPLES = 200
 _SEED = 2012
 _PER_UNIT = 10_000
 """Values on resamples are whole hundredths of a percent."""
+_PER_ONE = 1_000_000
+"""Consistencies of images are whole millionths."""
 _START = "supervised"
+SCATTERED = (_START, "consistency", "uniform")
+"""The stages whose consistency is recorded for every image (supplement, figure 1)."""
 
 
 def cell_record(folder: RunFolder) -> dict[str, Any]:
     """Put a finished run together: metrics of every stage, also on resamples that all runs share.
 
     `lowest_quartile` is the mean consistency of the images whose maps agreed least under the
-    supervised network. Where the signals of the stopping rules were recorded, `rounds` has them.
+    supervised network; `agreement` is that of every image, in one order for all stages, and
+    `groups` numbers the group of each. Where the signals of the stopping rules were recorded,
+    `rounds` has them; where the losses of table 4 were watched, `monitored`.
     """
     (run,) = read_folders([folder.root])
     summary = records.read_json(folder.summary)
@@ -44,6 +51,8 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         entry["validation"] = ours["validation"]
         twin = next((other for other in stages if own.equals(answers[other])), None)
         entry |= {"same_as": twin} if twin else _measures(own, weights, least)
+        if stage in SCATTERED and not twin:
+            entry["agreement"] = _agreement(own)
         stages[stage] = entry
     return {
         "seed": run.seed,
@@ -52,12 +61,14 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         "unit": run.unit,
         "counts": summary["counts"],
         **resampled_record(groups),
+        **({} if groups is None else {"groups": _numbered(groups)}),
         "test_images": hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest(),
         "titles": {name: arm["title"] for name, arm in summary["arms"].items()},
         "seconds": summary["seconds"],
         "environment": environment,
         "stages": stages,
         **_rounds(folder, summary),
+        **monitored_record(records.read_lines(folder.metrics)),
     }
 
 
@@ -75,6 +86,23 @@ def _measures(answers: Answers, weights: np.ndarray, least: np.ndarray) -> dict[
             name: " ".join(map(_whole, on_resamples(metrics[name], weights))) for name in RESAMPLED
         },
     }
+
+
+def _agreement(answers: Answers) -> str:
+    """Consistency of each image in its order, as one text."""
+    values = answers.places["correlation"]
+    return " ".join("-" if np.isnan(one) else str(round(_PER_ONE * float(one))) for one in values)
+
+
+def _numbered(groups: Sequence[str]) -> str:
+    """Give each image the number of its group, from the first on: names are not for records."""
+    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    return " ".join(str(number[group]) for group in groups)
+
+
+def agreement_of(text: str) -> np.ndarray:
+    """Read what `agreement` holds; NaN where the consistency of an image was not measured."""
+    return np.array([np.nan if one == "-" else int(one) / _PER_ONE for one in text.split()])
 
 
 def _least(start: Answers) -> np.ndarray:

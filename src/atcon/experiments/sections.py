@@ -131,6 +131,8 @@ class StageConfig(_Section):
 class SupervisedConfig(StageConfig):
     """The first stage: cross-entropy on the labels."""
 
+    monitored_images: Annotated[int, Field(ge=0)] = 0
+
 
 class ConsistencyConfig(StageConfig):
     """The second stage: the maps' agreement, without labels.

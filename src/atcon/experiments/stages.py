@@ -84,6 +84,7 @@ class Plan:
         progress: Told the share of the stage that is done, before every round.
         signals: Whether the signals of the stopping rules are recorded, whoever chooses.
         method: How the signal "consistency" is measured; None leaves it out.
+        monitor: Measures what is only watched, at every validation, beside the supervised loss.
         finish: Called with the network at the end, before its weights are saved.
     """
 
@@ -97,6 +98,7 @@ class Plan:
     signals: bool = False
     method: Method | None = None
     progress: Callable[[float], None] = lambda _share: None
+    monitor: Callable[[], dict[str, float]] | None = None
     finish: Callable[[], None] = lambda: None
 
     @property
@@ -161,13 +163,19 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
     elif probe is not None:
         with state.judged():
             probe.resume(bench.network.module)
-    measure = validator(bench) if plan.measured_on_the_way else dict
+    watch = plan.monitor or dict
+    measure = validator(bench, loss=bool(plan.monitor)) if plan.measured_on_the_way else dict
     cut = rounds.cut(plan.schedule)
 
     follow = follower(bench) if plan.signals else dict
 
     def validate() -> dict[str, float]:
-        return {**measure(), **follow(), **(probe(bench.network.module) if probe else {})}
+        return {
+            **measure(),
+            **follow(),
+            **watch(),
+            **(probe(bench.network.module) if probe else {}),
+        }
 
     def schedule(number: int) -> Iterable[tuple[Step, Batch]]:
         plan.progress((number - 1) / max(rounds.count - 1, 1))

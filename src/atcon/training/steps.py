@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from atcon.attention import logits_of
 from atcon.consistency import ConsistencyLoss
-from atcon.types import Images
+from atcon.types import Images, Logits
 
 BatchNormPolicy = Literal["frozen", "batch"]
 
@@ -62,10 +62,14 @@ class SupervisedLoss(nn.Module):
         self.model.train()
         if self.batch_norm == "frozen":
             freeze_batch_norm(self.model)
-        logits = logits_of(self.model(images))
-        if self.multi_label:
-            return functional.binary_cross_entropy_with_logits(logits, labels)
-        return functional.cross_entropy(logits, labels.argmax(dim=1))
+        return cross_entropy(logits_of(self.model(images)), labels, multi_label=self.multi_label)
+
+
+def cross_entropy(logits: Logits, labels: Tensor, *, multi_label: bool) -> Tensor:
+    """Give the mean over the images: binary and over the classes too, or of the one class."""
+    if multi_label:
+        return functional.binary_cross_entropy_with_logits(logits, labels)
+    return functional.cross_entropy(logits, labels.argmax(dim=1))
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
