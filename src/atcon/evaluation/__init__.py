@@ -10,6 +10,13 @@ from atcon.evaluation.bootstrap import (
     paired_bootstrap,
     resample_weights,
 )
+from atcon.evaluation.box_accuracy import (
+    BOX_THRESHOLDS,
+    MAP_THRESHOLDS,
+    box_iou,
+    box_ious,
+    max_box_accuracy,
+)
 from atcon.evaluation.classification import (
     average_precision,
     f1,
@@ -29,6 +36,7 @@ from atcon.evaluation.localisation import (
     floors,
     iou,
     localise,
+    pointing,
     rescale,
     resize,
     whole_image,
@@ -53,7 +61,9 @@ from atcon.evaluation.significance import holm, paired_over_seeds
 from atcon.evaluation.slope import gain_against_middle, gain_against_start
 
 __all__ = [
+    "BOX_THRESHOLDS",
     "IOU_RULES",
+    "MAP_THRESHOLDS",
     "TRIVIAL_MAPS",
     "ClassMetric",
     "Components",
@@ -67,6 +77,8 @@ __all__ = [
     "bca",
     "bootstrap",
     "bootstrap_per_class",
+    "box_iou",
+    "box_ious",
     "box_mask",
     "centre_box",
     "changes",
@@ -87,6 +99,7 @@ __all__ = [
     "iou",
     "jackknife",
     "localise",
+    "max_box_accuracy",
     "mean_average_precision",
     "needed_seeds",
     "needed_units",
@@ -97,6 +110,7 @@ __all__ = [
     "permutation_over_seeds",
     "permutation_test",
     "point",
+    "pointing",
     "power",
     "predict",
     "reference_test",

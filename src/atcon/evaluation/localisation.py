@@ -1,4 +1,4 @@
-"""Does a map lie on its object? IoU and energy inside the boxes, with trivial maps as a floor."""
+"""Does a map lie on its object? Overlap, energy and peak, with trivial maps as a floor."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from atcon.errors import InputError
+from atcon.evaluation.box_accuracy import MAP_THRESHOLDS, box_iou, box_ious
 
 if TYPE_CHECKING:
     from atcon.types import Box
@@ -25,11 +26,15 @@ class Localisation:
         iou: By the rule of the paper.
         iou_reference: By the rule of the authors' published code.
         epg: Share of the map's energy inside the boxes.
+        pointing: Whether its peak lies inside the boxes: 0 or 1, or the share of equal peaks.
+        box_ious: IoU of the best box around a part of the map, for each of `MAP_THRESHOLDS`.
     """
 
     iou: float
     iou_reference: float
     epg: float
+    pointing: float
+    box_ious: tuple[float, ...]
 
 
 def localise(
@@ -54,6 +59,8 @@ def localise(
         iou=iou(IOU_RULES["paper"](scaled), truth),
         iou_reference=iou(IOU_RULES["reference"](scaled), truth),
         epg=energy_inside(scaled, truth),
+        pointing=pointing(scaled, truth),
+        box_ious=box_ious(scaled, boxes, label),
     )
 
 
@@ -62,12 +69,18 @@ def floors(boxes: Sequence["Box"], label: int, *, size: int) -> dict[str, Locali
     if all(box.label != label for box in boxes):
         return None
     truth = box_mask(boxes, label, size, size)
-    masks = {name: make(size) for name, make in TRIVIAL_MAPS.items()}
-    overlaps = {name: iou(mask, truth) for name, mask in masks.items()}
-    return {
-        name: Localisation(overlap, overlap, energy_inside(masks[name].astype(float), truth))
-        for name, overlap in overlaps.items()
-    }
+    found = {}
+    for name, make in TRIVIAL_MAPS.items():
+        mask = make(size)
+        scaled, overlap = mask.astype(float), iou(mask, truth)
+        found[name] = Localisation(
+            iou=overlap,
+            iou_reference=overlap,
+            epg=energy_inside(scaled, truth),
+            pointing=pointing(scaled, truth),
+            box_ious=(box_iou(mask, boxes, label),) * len(MAP_THRESHOLDS),
+        )
+    return found
 
 
 def resize(attention: ArrayLike, height: int, width: int) -> Map:
@@ -113,6 +126,16 @@ def energy_inside(scaled: Map, mask: Mask) -> float:
     """
     total = float(scaled.sum())
     return float(scaled[mask].sum()) / total if total > 0 else 0.0
+
+
+def pointing(scaled: Map, mask: Mask) -> float:
+    """Whether the peak of a map lies in `mask` (pointing game); of equal peaks the share.
+
+    No pixel beside the mask counts (Zhang et al., 2018, allow 15), and a constant map, which is all
+    peak, gets the share of the image that the mask covers.
+    """
+    peaks = scaled == scaled.max()
+    return float(mask[peaks].mean())
 
 
 def paper_rule(scaled: Map) -> Mask:

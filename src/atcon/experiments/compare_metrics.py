@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atcon.evaluation import Metric, f1, mean_average_precision, predict, weighted_mean
+from atcon.evaluation import (
+    Metric,
+    f1,
+    max_box_accuracy,
+    mean_average_precision,
+    predict,
+    weighted_mean,
+)
 from atcon.experiments.compare_records import Answers
 
 
@@ -51,13 +58,21 @@ def _mean_of(column: str) -> Callable[[Answers], Metric]:
     return metric
 
 
+def _max_box_accuracy(answers: Answers) -> Metric:
+    values = answers.places["box_ious"]
+    return max_box_accuracy(values, ~np.isnan(values[:, 0]))
+
+
 METRICS = {
     "map": Measure("mAP", lambda a: mean_average_precision(a.labels, a.probabilities)),
     "f1": Measure("F1", _f1),
     "f1_tuned": Measure("F1, thresholds of the validation set", _f1_tuned),
     "map_weighted": Measure("mAP, weighted by support", _map_weighted),
     "iou": Measure("IoU", _mean_of("iou"), ("iou",)),
+    "iou_reference": Measure("IoU, the code's rule", _mean_of("iou_reference"), ("iou_reference",)),
     "epg": Measure("energy inside the boxes", _mean_of("epg"), ("epg",)),
+    "pointing": Measure("peak inside the boxes", _mean_of("pointing"), ("pointing",)),
+    "max_box_acc": Measure("MaxBoxAccV2", _max_box_accuracy, ("box_ious",)),
     "consistency": Measure(
         "consistency of the maps", _mean_of("correlation"), ("correlation",), 1.0, 5
     ),
@@ -65,5 +80,5 @@ METRICS = {
         "standard deviation of the mask", _mean_of("mask_contrast"), ("mask_contrast",), 1.0, 5
     ),
 }
-"""What can be compared; all but the code's own rule of IoU, which no table of a run holds."""
+"""What can be compared."""
 DEFAULT = ("map", "f1", "f1_tuned", "iou")

@@ -13,12 +13,15 @@ from jaxtyping import Bool, Float
 
 from atcon import records
 from atcon.errors import InputError
+from atcon.evaluation import MAP_THRESHOLDS
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.resampling import groups_of
 
 SEED_FOLDER = "seed-"
 """What `atcon repeat` names the folder of a seed, before the number."""
-PLACES = ("iou", "epg", "correlation", "mask_contrast")
+LATER = ("iou_reference", "pointing", "box_ious")
+"""Columns that the tables of older runs lack; what reads them is not defined there."""
+PLACES = ("iou", "epg", "correlation", "mask_contrast", *LATER)
 """The columns of `localisation/STAGE.csv` that a metric reads."""
 _HEAD = ("name", "labels", "predicted")
 
@@ -82,7 +85,8 @@ class Answers:
         probabilities: `[image, class]`.
         thresholds: `[class]`.
         multi_label: Whether an image may have several classes.
-        places: The columns `PLACES` that were asked for, NaN where not defined.
+        places: The columns `PLACES` that were asked for, NaN where not defined; `box_ious` has one
+            value for each cut of the map.
     """
 
     names: tuple[str, ...]
@@ -90,7 +94,7 @@ class Answers:
     probabilities: Float[np.ndarray, "image class"]
     thresholds: Float[np.ndarray, " class"]
     multi_label: bool
-    places: Mapping[str, Float[np.ndarray, " image"]]
+    places: Mapping[str, Float[np.ndarray, "image ..."]]
 
     def in_order_of(self, names: Sequence[str]) -> "Answers":
         """The same answers in another order of the same images."""
@@ -241,17 +245,24 @@ def _places(
         return {}
     path = run.root / "localisation" / f"{stage}.csv"
     head = ("name", "class", "correct", *PLACES)
-    rows = _table(path, head)
+    older = head[: -len(LATER)]
+    rows = _table(path, head, older)
     if tuple(row[0] for row in rows) != names:
         raise InputError(f"{path}: its {run.unit} are not those of predictions/{stage}.csv")
-    return {
-        column: np.array([_place(path, row[0], row[head.index(column)]) for row in rows])
-        for column in columns
-    }
+    return {column: _column(path, rows, column, head.index(column)) for column in columns}
 
 
-def _table(path: Path, head: tuple[str, ...]) -> list[list[str]]:
-    """The rows of a table with these columns, by position: a class may be called `name`."""
+def _column(path: Path, rows: list[list[str]], column: str, at: int) -> np.ndarray:
+    cells = [row[at] if at < len(row) else "" for row in rows]
+    many = len(MAP_THRESHOLDS) if column == "box_ious" else 1
+    found = np.array(
+        [_place(path, row[0], cell, many) for row, cell in zip(rows, cells, strict=True)]
+    )
+    return found if column == "box_ious" else found[:, 0]
+
+
+def _table(path: Path, *heads: tuple[str, ...]) -> list[list[str]]:
+    """The rows of a table with one of these heads, by position: a class may be called `name`."""
     try:
         with path.open(newline="", encoding="utf-8") as handle:
             found, *rows = list(csv.reader(handle)) or [[]]
@@ -259,11 +270,13 @@ def _table(path: Path, head: tuple[str, ...]) -> list[list[str]]:
         raise InputError(f"{path}: no such table; is the run folder complete?") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable table ({error})") from error
-    if tuple(found) != head:
-        raise InputError(f"{path}: its columns are {found}, but those of the run are {list(head)}")
+    if tuple(found) not in heads:
+        raise InputError(
+            f"{path}: its columns are {found}, but those of the run are {list(heads[0])}"
+        )
     for number, row in enumerate(rows, 2):
-        if len(row) != len(head):
-            raise InputError(f"{path}, row {number}: {len(row)} cells, but {len(head)} columns")
+        if len(row) != len(found):
+            raise InputError(f"{path}, row {number}: {len(row)} cells, but {len(found)} columns")
     return rows
 
 
@@ -297,5 +310,8 @@ def _numbers(path: Path, name: str, cells: Sequence[str]) -> list[float]:
     return numbers
 
 
-def _place(path: Path, name: str, cell: str) -> float:
-    return _numbers(path, name, [cell])[0] if cell else math.nan
+def _place(path: Path, name: str, cell: str, many: int) -> list[float]:
+    numbers = _numbers(path, name, cell.split(";")) if cell else [math.nan] * many
+    if len(numbers) != many:
+        raise InputError(f"{path}, image {name}: {len(numbers)} values in a cell, expected {many}")
+    return numbers

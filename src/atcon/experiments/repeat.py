@@ -20,6 +20,8 @@ METRICS = {
     "iou": "IoU",
     "iou_reference": "IoU, the code's rule",
     "epg": "energy inside the boxes",
+    "pointing": "peak inside the boxes",
+    "max_box_acc": "MaxBoxAccV2",
     "consistency": "consistency of the maps",
     "mask_contrast": "standard deviation of the mask",
 }
@@ -70,13 +72,15 @@ def repeat(
 def compare_seeds(
     summaries: Mapping[int, Mapping[str, Any]], level: float = 0.95
 ) -> dict[str, Any]:
-    """Means over seeds of every stage, and paired differences with Student-t intervals."""
+    """Means over seeds of every stage, and paired differences with Student-t intervals.
+
+    Metrics that a summary lacks, since it is of an older version, are left out.
+    """
     runs = list(summaries.values())
     stages = list(runs[0]["stages"])
+    known = [m for m in METRICS if all(m in one["stages"]["supervised"]["test"] for one in runs)]
     values = {
-        stage: {
-            metric: [one["stages"][stage]["test"][metric] for one in runs] for metric in METRICS
-        }
+        stage: {metric: [one["stages"][stage]["test"][metric] for one in runs] for metric in known}
         for stage in stages
     }
     record: dict[str, Any] = {
@@ -100,7 +104,7 @@ def compare_seeds(
         if after in values:
             record["differences"][name] = {
                 metric: _paired(values[after][metric], values[before][metric], level)
-                for metric in METRICS
+                for metric in known
             }
     start = values["supervised"]
     record["differences"]["calibration_gain"] = {
@@ -125,11 +129,11 @@ def table(record: Mapping[str, Any]) -> str:
         "| test metric | " + " | ".join([*stages, *(titles[name] for name in names)]) + " |",
         "|---" * (1 + len(stages) + len(names)) + "|",
     ]
-    for metric, title in METRICS.items():
+    for metric in record["values"][stages[0]]:
         digits = 3 if metric in {"consistency", "mask_contrast"} else 1
         means = [_mean(record["values"][stage][metric], digits) for stage in stages]
         changes = [_say(record["differences"][name][metric], digits) for name in names]
-        lines.append("| " + " | ".join([title, *means, *changes]) + " |")
+        lines.append("| " + " | ".join([METRICS[metric], *means, *changes]) + " |")
     calibrated, beyond = (
         _say(record["differences"][name]["f1"], 1)
         for name in ("calibration_gain", "above_calibration")

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from atcon.evaluation import (
+    MAP_THRESHOLDS,
     Gain,
     Interval,
+    Localisation,
     Metric,
     average_precision,
     bootstrap,
@@ -17,8 +19,10 @@ from atcon.evaluation import (
     f1,
     f1_per_class,
     holm,
+    max_box_accuracy,
     mean_average_precision,
     paired_bootstrap,
+    point,
     predict,
     weighted_mean,
 )
@@ -40,22 +44,20 @@ class Scores:
         plain = predict(judged.probabilities, multi_label=multi_label)
         self.labels, self.probabilities, self.plain = labels, judged.probabilities, plain
         self.placed = np.array([place is not None for place in judged.places])
-        self.iou = np.array([0.0 if place is None else place.iou for place in judged.places])
+        self.overlaps = {key: _values(judged, key) for key in ("iou", "iou_reference")}
         self.metrics: dict[str, Metric] = {
             "f1": f1(labels, plain),
             "f1_tuned": f1(labels, tuned),
             "map": mean_average_precision(labels, judged.probabilities),
             "map_weighted": mean_average_precision(labels, judged.probabilities, "weighted"),
-            "iou": weighted_mean(self.iou, self.placed),
-            "iou_reference": self._placed(judged, "iou_reference"),
-            "epg": self._placed(judged, "epg"),
+            "iou": weighted_mean(self.overlaps["iou"], self.placed),
+            "iou_reference": weighted_mean(self.overlaps["iou_reference"], self.placed),
+            "epg": weighted_mean(_values(judged, "epg"), self.placed),
+            "pointing": weighted_mean(_values(judged, "pointing"), self.placed),
+            "max_box_acc": max_box_accuracy(_box_ious(judged.places), self.placed),
             "consistency": weighted_mean(judged.correlation, ~np.isnan(judged.correlation)),
             "mask_contrast": weighted_mean(judged.contrast, ~np.isnan(judged.contrast)),
         }
-
-    def _placed(self, judged: Judged, key: str) -> Metric:
-        values = [0.0 if place is None else getattr(place, key) for place in judged.places]
-        return weighted_mean(np.array(values), self.placed)
 
     def per_class(
         self, classes: Sequence[str], weights: np.ndarray, level: float
@@ -75,6 +77,15 @@ class Scores:
             }
             for index, name in enumerate(classes)
         }
+
+
+def _values(judged: Judged, key: str) -> np.ndarray:
+    return np.array([0.0 if place is None else getattr(place, key) for place in judged.places])
+
+
+def _box_ious(places: Sequence[Localisation | None]) -> np.ndarray:
+    nothing = (0.0,) * len(MAP_THRESHOLDS)
+    return np.array([nothing if place is None else place.box_ious for place in places])
 
 
 def scores_of(
@@ -103,15 +114,19 @@ def test_record(
 
 def gain_record(after: Scores, before: Scores, weights: np.ndarray, level: float) -> dict[str, Any]:
     """`after - before` for every metric, paired over the test images."""
-    names = [name for name in after.metrics if name not in {"iou_reference", "mask_contrast"}]
+    names = [name for name in after.metrics if name != "mask_contrast"]
     gains = {
         name: paired_bootstrap(after.metrics[name], before.metrics[name], weights, level=level)
         for name in names
     }
     common = after.placed & before.placed
-    gains["iou_common"] = paired_bootstrap(
-        weighted_mean(after.iou, common), weighted_mean(before.iou, common), weights, level=level
-    )
+    for key in ("iou", "iou_reference"):
+        gains[f"{key}_common"] = paired_bootstrap(
+            weighted_mean(after.overlaps[key], common),
+            weighted_mean(before.overlaps[key], common),
+            weights,
+            level=level,
+        )
     return {name: _gain(name, gain) for name, gain in gains.items()}
 
 
@@ -160,13 +175,17 @@ def floor_record(judged: Judged) -> dict[str, dict[str, float | None]]:
     """What maps that never look at the image earn on the true positives of a stage."""
     known = [entry for entry in judged.trivial if entry is not None]
     names = known[0] if known else ()
-    return {
-        name: {
-            key: _scaled(key, float(np.mean([getattr(entry[name], key) for entry in known])))
-            for key in ("iou", "epg")
-        }
-        for name in names
+    return {name: _floor([entry[name] for entry in known]) for name in names}
+
+
+def _floor(places: list[Localisation]) -> dict[str, float | None]:
+    found = {
+        key: float(np.mean([getattr(place, key) for place in places]))
+        for key in ("iou", "epg", "pointing")
     }
+    every = np.ones(len(places), dtype=bool)
+    found["max_box_acc"] = float(point(max_box_accuracy(_box_ious(places), every), len(places)))
+    return {key: _scaled(key, value) for key, value in found.items()}
 
 
 def verdict_record(

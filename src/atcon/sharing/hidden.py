@@ -11,7 +11,7 @@ from atcon.sharing.pseudonyms import Pseudonyms
 PARTS = ("train", "validation", "test", "unlabelled")
 _COLUMNS = frozenset(
     {"name", "labels", "predicted", "class", "correct", "iou", "epg", "correlation"}
-    | {"mask_contrast"}
+    | {"mask_contrast", "iou_reference", "pointing", "box_ious"}
 )
 """Of the tables of a stage, besides the classes."""
 _ENTRY = ("labels", "boxes", "stages", "rate")

@@ -290,3 +290,38 @@ def test_the_table_is_written_as_csv_and_replaces_only_its_own_kind(seeds, tmp_p
         with pytest.raises(InputError, match="is not a table of atcon compare"):
             write_table(path, record)
     assert (tmp_path / "own.csv").read_text() == "three years of work\n"
+
+
+def test_columns_that_older_runs_lack_are_not_defined_and_newer_ones_are_read(fresh):
+    table = fresh[0] / "localisation" / "consistency.csv"
+    old = compare(fresh[:1], metrics=("pointing", "max_box_acc", "iou_reference", "iou"))
+    found = row_of(old, "a", "consistency")
+    assert {found[name]["value"] for name in ("pointing", "max_box_acc", "iou_reference")} == {None}
+    assert found["iou"]["value"] > 0
+    for stage in ("supervised", "consistency", "uniform"):
+        table = fresh[0] / "localisation" / f"{stage}.csv"
+        head, *rows = table.read_text().splitlines()
+        lines = [head + ",iou_reference,pointing,box_ious"]
+        for at, row in enumerate(rows):
+            placed = row.split(",")[3]
+            cells = ",".join([placed, str(at % 2), ";".join(["0.1"] * 19 + [placed])])
+            lines.append(row + "," + (cells if placed else ",,"))
+        write_text(table, "\n".join(lines) + "\n")
+    new = compare(fresh[:1], metrics=("pointing", "max_box_acc", "iou_reference", "iou"))
+    found = row_of(new, "a", "consistency")
+    assert found["iou_reference"] == found["iou"]
+    rows = read_csv(fresh[0] / "localisation" / "consistency.csv")
+    ious = np.array([float(row["iou"]) for row in rows if row["iou"]])
+    points = [at % 2 for at, row in enumerate(rows) if row["iou"]]
+    assert found["pointing"]["value"] == pytest.approx(100 * np.mean(points), abs=1e-3)
+    fits = [np.mean(ious >= least) for least in (0.3, 0.5, 0.7)]
+    assert found["max_box_acc"]["value"] == pytest.approx(100 * np.mean(fits), abs=1e-3)
+
+
+def test_a_cell_with_too_few_values_is_named(fresh):
+    table = fresh[0] / "localisation" / "supervised.csv"
+    head, *rows = table.read_text().splitlines()
+    rows = [f"{row},0.5,1,0.5;0.5" for row in rows]
+    write_text(table, "\n".join([head + ",iou_reference,pointing,box_ious", *rows]) + "\n")
+    with pytest.raises(InputError, match="image t0: 2 values in a cell, expected 20"):
+        compare(fresh[:1], metrics=("max_box_acc",))

@@ -22,8 +22,8 @@ from atcon.report import write_report
 
 STAGES = ("supervised", "consistency", "uniform")
 CLASSES = ["5", "6", "7", "8", "9"]
-TEST = {"f1", "f1_tuned", "map", "map_weighted", "iou", "iou_reference", "epg", "consistency",
-        "mask_contrast"}  # fmt: skip
+TEST = {"f1", "f1_tuned", "map", "map_weighted", "iou", "iou_reference", "epg", "pointing",
+        "max_box_acc", "consistency", "mask_contrast"}  # fmt: skip
 STAGE = {"epoch", "epochs", "kept", "seconds", "validation", "start", "thresholds", "test",
          "intervals", "per_class", "selected_by", "steps"}  # fmt: skip
 
@@ -94,8 +94,9 @@ def test_every_epoch_has_its_line(finished_run):
 def test_tables_have_their_columns_and_one_row_per_test_image(finished_run, stage):
     named = {
         "predictions": ["name", "labels", "predicted", *CLASSES],
-        "localisation": ["name", "class", "correct", "iou", "epg", "correlation", "mask_contrast"],
-    }
+        "localisation": ["name", "class", "correct", "iou", "epg", "correlation", "mask_contrast",
+                         "iou_reference", "pointing", "box_ious"],
+    }  # fmt: skip
     test = [entry["name"] for entry in read_json(finished_run / "split.json")["test"]]
     for table, columns in named.items():
         with (finished_run / table / f"{stage}.csv").open(newline="") as handle:
@@ -127,11 +128,13 @@ def test_the_summary_has_every_key_of_the_contract(summary):
         assert set(stage) == STAGE
         assert set(stage["test"]) == set(stage["intervals"]) == TEST
         assert list(stage["per_class"]) == CLASSES
-    gains = TEST - {"iou_reference", "mask_contrast"} | {"iou_common"}
+    gains = TEST - {"mask_contrast"} | {"iou_common", "iou_reference_common"}
     assert set(summary["gain"]) == gains
     assert set(summary["controls"]["uniform"]["gain"]) == {"f1", "map", "iou"}
     assert set(summary["controls"]["calibration"]["difference"]) == {"f1"}
     assert set(summary["floors"]) == {"whole_image", "centre_box"}
+    for floor in summary["floors"].values():
+        assert set(floor) == {"iou", "epg", "pointing", "max_box_acc"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -163,16 +166,21 @@ def test_maps_are_judged_where_the_top_class_is_right(finished_run, summary, sta
         assert row["correct"] == str(int(row["class"] in said["labels"].split(";")))
         assert bool(row["iou"]) == bool(row["epg"]) == (row["correct"] == "1")
     test = summary["stages"][stage]["test"]
-    for key, scale in (("iou", 100), ("epg", 100), ("correlation", 1), ("mask_contrast", 1)):
+    unscaled = {"correlation", "mask_contrast"}
+    for key in ("iou", "epg", "iou_reference", "pointing", *sorted(unscaled)):
+        scale = 1 if key in unscaled else 100
         values = [float(row[key]) for row in rows if row[key]]
         name = "consistency" if key == "correlation" else key
         assert test[name] == pytest.approx(scale * np.mean(values), abs=1e-3), key
+    boxes = np.array([np.array(row["box_ious"].split(";"), float) for row in rows if row["iou"]])
+    best = [(boxes >= least).mean(axis=0).max() for least in (0.3, 0.5, 0.7)]
+    assert test["max_box_acc"] == pytest.approx(100 * np.mean(best), abs=1e-3)
 
 
 def test_gains_are_after_minus_before_and_every_interval_holds_its_value(summary):
     before, after = (summary["stages"][stage] for stage in ("supervised", "consistency"))
     for name, gain in summary["gain"].items():
-        if name != "iou_common":
+        if not name.endswith("_common"):
             assert gain["value"] == pytest.approx(
                 after["test"][name] - before["test"][name], abs=1.1e-3
             )
