@@ -58,7 +58,11 @@ from atcon.evaluation.series import (
     correlation_over_runs,
 )
 from atcon.evaluation.significance import holm, paired_over_seeds
-from atcon.evaluation.slope import gain_against_middle, gain_against_start
+from atcon.evaluation.slope import (
+    gain_against_middle,
+    gain_against_start,
+    regression_to_the_mean,
+)
 
 __all__ = [
     "BOX_THRESHOLDS",
@@ -114,6 +118,7 @@ __all__ = [
     "power",
     "predict",
     "reference_test",
+    "regression_to_the_mean",
     "resample_weights",
     "rescale",
     "resize",

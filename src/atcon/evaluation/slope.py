@@ -13,8 +13,8 @@ def gain_against_start(before: ArrayLike, after: ArrayLike) -> Metric:
     r"""Slope of after - before on before, as a function of sample weights.
 
     It is negative for two measurements of the same things that differ by noise alone: what was low
-    by chance is higher the next time. With equal spread and correlation r it is r - 1, so it says
-    nothing by itself; see `gain_against_middle`.
+    by chance is higher the next time. With equal spread it is r - 1 (`regression_to_the_mean`), so
+    it says nothing by itself; see `gain_against_middle`.
     """
     x, y = _samples(before, after)
     return _slope(x, y - x)
@@ -29,6 +29,18 @@ def gain_against_middle(before: ArrayLike, after: ArrayLike) -> Metric:
     """
     x, y = _samples(before, after)
     return _slope((x + y) / 2, y - x)
+
+
+def regression_to_the_mean(before: ArrayLike, after: ArrayLike) -> Metric:
+    """Slope on the start that chance alone gives: correlation - 1, as a function of weights."""
+    x, y = _samples(before, after)
+    forth, back = _slope(x, y), _slope(y, x)
+
+    def metric(weights: Weights) -> Values:
+        slope, inverse = forth(weights), back(weights)
+        return np.asarray(np.sign(slope) * np.sqrt(np.maximum(slope * inverse, 0)) - 1)
+
+    return metric
 
 
 def _samples(before: ArrayLike, after: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -42,7 +42,7 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
     answers = {stage: read_answers(run, stage, places) for stage in run.stages}
     names = answers[_START].names
     groups = run.groups_of(names)
-    weights = resample_weights(len(names), RESAMPLES, seed=_SEED, groups=groups)
+    weights = common_resamples(len(names), groups)
     least = _least(answers[_START])
     stages: dict[str, Any] = {}
     for stage, own in answers.items():
@@ -70,6 +70,11 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         **_rounds(folder, summary),
         **monitored_record(records.read_lines(folder.metrics)),
     }
+
+
+def common_resamples(images: int, groups: Sequence[Any] | None) -> np.ndarray:
+    """Give the resamples that all cells share, as weights of the test images."""
+    return resample_weights(images, RESAMPLES, seed=_SEED, groups=groups)
 
 
 def _measures(answers: Answers, weights: np.ndarray, least: np.ndarray) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from atcon.experiments.config import load_config
 from atcon.experiments.sections import RunConfig
 
 Table = Literal[
-    "values", "gains", "validation", "calibration", "seconds", "rules", "lowest_quartile"
+    "values",
+    "gains",
+    "validation",
+    "calibration",
+    "seconds",
+    "rules",
+    "lowest_quartile",
+    "matchings",
+    "scatter",
 ]
 
 

@@ -9,6 +9,8 @@ from atcon.errors import InputError
 from atcon.experiments.cell_record import values_on_resamples
 from atcon.experiments.compare_metrics import METRICS
 from atcon.experiments.grid import Cell, Experiment
+from atcon.experiments.grid_losses import losses_of
+from atcon.experiments.grid_scatter import scatter_of
 from atcon.experiments.paired import Measured, compared
 
 Record = Mapping[str, Any]
@@ -54,6 +56,8 @@ def page_of(experiment: Experiment, records: Records) -> dict[str, Any]:
         "values": [_values(sizes, titles, metric) for metric in experiment.metrics],
         "seconds": {stage: [_spent(own, stage) for own in sizes] for stage in titles},
         "followed": _followed(sizes),
+        "losses": losses_of(sizes[-1], level=LEVEL),
+        "agreement": scatter_of(list(records.values())),
     }
 
 

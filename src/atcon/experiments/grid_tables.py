@@ -10,6 +10,8 @@ from atcon.evaluation import paired_over_seeds
 from atcon.experiments.cell_record import values_on_resamples
 from atcon.experiments.compare_metrics import METRICS
 from atcon.experiments.grid import Cell, Experiment
+from atcon.experiments.grid_losses import matchings_tables
+from atcon.experiments.grid_scatter import scatter_table
 from atcon.experiments.paired import Measured, compared
 from atcon.experiments.regret import Cell as Followed
 from atcon.experiments.regret import regret_table, regrets
@@ -160,6 +162,24 @@ def quartile_table(records: Records) -> str:
     return _table(heads, rows)
 
 
+def matchings_table(records: Records) -> str:
+    """Table 4: the correlation of each loss with the supervised loss over the epochs."""
+    drawn = [
+        lines
+        for count in _sizes(records)
+        for lines in matchings_tables(list(_of_size(records, count).values()), count)
+    ]
+    return "\n\n".join(_table(lines[0], lines[1:]) for lines in drawn)
+
+
+def scatter_tables(records: Records) -> str:
+    """Supplement, figure 1: how the gain of consistency depends on where an image started."""
+    drawn = [
+        scatter_table(list(_of_size(records, count).values()), count) for count in _sizes(records)
+    ]
+    return "\n\n".join(_table(lines[0], lines[1:]) for lines in drawn)
+
+
 def _differences(
     title: str, records: Records, rows: Sequence[tuple[str, str, str]], reference: int
 ) -> str:
@@ -190,6 +210,8 @@ _OTHERS: dict[str, Callable[[Records], str]] = {
     "seconds": seconds_table,
     "rules": rules_table,
     "lowest_quartile": quartile_table,
+    "matchings": matchings_table,
+    "scatter": scatter_tables,
 }
 
 

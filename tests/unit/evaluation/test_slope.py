@@ -8,6 +8,7 @@ from atcon.evaluation import (
     gain_against_start,
     on_resamples,
     point,
+    regression_to_the_mean,
     resample_weights,
 )
 
@@ -40,6 +41,9 @@ def test_noise_alone_makes_the_gain_fall_with_the_start_but_not_with_the_middle(
     reliability = 1 / (1 + 0.5**2)
     assert point(gain_against_start(before, after), 20_000) == pytest.approx(
         reliability - 1, abs=0.02
+    )
+    assert point(regression_to_the_mean(before, after), 20_000) == pytest.approx(
+        np.corrcoef(before, after)[0, 1] - 1, rel=1e-9
     )
     assert point(gain_against_middle(before, after), 20_000) == pytest.approx(0, abs=0.02)
 
