@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from atcon.cli import experiment_report, options
+from atcon.cli.galleries import draw_galleries
 from atcon.errors import InputError
 
 app = typer.Typer(
@@ -76,6 +77,7 @@ def run(
     except KeyboardInterrupt:
         typer.echo("\natcon: stopped; the same command continues", err=True)
         raise typer.Exit(130) from None
+    draw_galleries(experiment, out)
     if failed:
         said = "\n  ".join(f"{cell}: {reason}" for cell, reason in failed.items())
         raise InputError(f"{len(failed)} cells failed; the same command tries again\n  {said}")

@@ -33,7 +33,8 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
     `lowest_quartile` is the mean consistency of the images whose maps agreed least under the
     supervised network; `agreement` is that of every image, in one order for all stages, and
     `groups` numbers the group of each. Where the signals of the stopping rules were recorded,
-    `rounds` has them; where the losses of table 4 were watched, `monitored`.
+    `rounds` has them; where the losses of table 4 were watched, `monitored`; of a gallery only
+    numbers, no pixels.
     """
     (run,) = read_folders([folder.root])
     summary = records.read_json(folder.summary)
@@ -68,6 +69,7 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         "environment": environment,
         "stages": stages,
         **_rounds(folder, summary),
+        **_gallery(folder),
         **monitored_record(records.read_lines(folder.metrics)),
     }
 
@@ -128,6 +130,19 @@ def _whole(value: float) -> str:
 def values_on_resamples(text: str) -> np.ndarray:
     """Read what `resampled` holds; NaN where the metric was not defined."""
     return np.array([np.nan if one == "-" else int(one) / _PER_UNIT for one in text.split()])
+
+
+def _gallery(folder: RunFolder) -> dict[str, Any]:
+    """Say how many images the gallery has, and for how many of them each stage is right."""
+    index = folder.root / "gallery" / "index.json"
+    entries = records.read_json(index)["entries"] if index.exists() else []
+    if not entries:
+        return {}
+    right = {
+        stage: sum(entry["stages"][stage]["correct"] for entry in entries)
+        for stage in entries[0]["stages"]
+    }
+    return {"gallery": {"images": len(entries), "correct": right}}
 
 
 def _rounds(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ Table = Literal[
     "rules",
     "lowest_quartile",
     "matchings",
+    "gallery",
     "scatter",
 ]
 

@@ -180,6 +180,20 @@ def scatter_tables(records: Records) -> str:
     return "\n\n".join(_table(lines[0], lines[1:]) for lines in drawn)
 
 
+def gallery_table(records: Records) -> str:
+    """Say which galleries were drawn; the pictures lie in the folders of the runs."""
+    heads = ["gallery", f"{_unit(records)} drawn at random", "top class right before", "after"]
+    rows = []
+    for cell, record in records.items():
+        if "gallery" not in record:
+            raise InputError(f"{cell.name} has no gallery: set evaluation.gallery")
+        own = record["gallery"]
+        right = [str(own["correct"][stage]) for stage in ("supervised", "consistency")]
+        where = f"{record['experiment']}/{cell.name}/report.html"
+        rows.append([where, str(own["images"]), *right])
+    return _table(heads, rows)
+
+
 def _differences(
     title: str, records: Records, rows: Sequence[tuple[str, str, str]], reference: int
 ) -> str:
@@ -210,6 +224,7 @@ _OTHERS: dict[str, Callable[[Records], str]] = {
     "seconds": seconds_table,
     "rules": rules_table,
     "lowest_quartile": quartile_table,
+    "gallery": gallery_table,
     "matchings": matchings_table,
     "scatter": scatter_tables,
 }
