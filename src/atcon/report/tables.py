@@ -61,6 +61,17 @@ METRICS = (
         "How much of the positive part of the map lies inside the boxes; 100 is all of it.",
     ),
     Metric(
+        "pointing",
+        "Peak in the boxes",
+        "How often the highest point of the map lies inside the boxes (pointing game).",
+    ),
+    Metric(
+        "max_box_acc",
+        "Boxes found (MaxBoxAccV2)",
+        "How often a box around a hot region fits one that people drew, at the best cut of the "
+        "maps; the mean over three degrees of fit (IoU of 0.3, 0.5 and 0.7).",
+    ),
+    Metric(
         "consistency",
         "Consistency",
         "How well two explanations of the same decision agree, from −1 to 1: the correlation of "

@@ -292,6 +292,22 @@ def test_without_boxes_there_is_no_overlap_anywhere(run):
     assert page.one("tr", data_metric="map").numbers()
 
 
+def test_the_peak_and_the_boxes_found_are_shown_where_a_run_has_them(run):
+    keys = ("pointing", "max_box_acc")
+    assert not [row for key in keys for row in draw(run).all("tr", data_metric=key)]
+
+    def add(summary: dict) -> None:
+        for key, value in zip(keys, (61.5, 42.25), strict=True):
+            summary["gain"][key] = {"value": 1.0, "low": 0.5, "high": 1.5, "p": 0.01}
+            for stage in summary["stages"].values():
+                stage["test"][key], stage["intervals"][key] = value, [value - 1, value + 1]
+
+    edit_summary(run, add)
+    page = draw(run)
+    shown = [page.one("tr", data_metric=key).numbers()[0] for key in keys]
+    assert shown == pytest.approx([61.5, 42.25], abs=0.06)
+
+
 def test_without_the_uniform_control_its_column_is_gone(run):
     def drop_uniform(summary: dict) -> None:
         del summary["stages"]["uniform"], summary["controls"]["uniform"]
