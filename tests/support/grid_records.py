@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from atcon.experiments.grid import Cell, Experiment, experiment_of
+from atcon.experiments.grid import Cell, Experiment
+from atcon.experiments.shipped import experiment_of
 
 YAML = """\
 name: small

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from atcon.experiments.grid import experiment_of, finished
+from atcon.experiments.grid import finished
 from atcon.experiments.grid_tables import tables_of
 from atcon.experiments.repeat import compare_seeds, table
+from atcon.experiments.shipped import experiment_of
 from atcon.records import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +35,14 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
         ("svhn", "svhn"),
         ("svhn-imagenet", "svhn"),
         ("lung-ultrasound", "lung-ultrasound"),
+        ("table1", "table1"),
+        ("table2", "table2"),
+        ("table3", "table3"),
+        ("laso", "laso"),
     ],
 )
 def test_the_tables_of_an_experiment_are_those_of_its_records(name, page):
-    experiment = experiment_of(name)
+    experiment = experiment_of(name, small=True)
     drawn = tables_of(experiment, dict(finished(ROOT / "results", experiment)))
     assert drawn.strip() in (ROOT / f"docs/results/{page}.md").read_text(encoding="utf-8")
 

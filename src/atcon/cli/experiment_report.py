@@ -10,6 +10,12 @@ from atcon.cli import options
 
 def report(
     name: Annotated[str, typer.Argument(help="A shipped experiment, or a YAML file of your own.")],
+    small: Annotated[
+        bool, typer.Option("--small", help="The form for the data at hand, not the paper's.")
+    ] = False,
+    network: Annotated[
+        str, typer.Option("--network", metavar="NAME", help="Which one, where there are several.")
+    ] = "",
     sets: options.Sets = None,
     results: Annotated[
         Path, typer.Option("--results", help="Folder of the records of cells.")
@@ -19,10 +25,11 @@ def report(
     ] = None,
 ) -> None:
     """Draw one page of an experiment: state, gains against N, tables, seconds; needs no images."""
-    from atcon.experiments.grid import experiment_of, finished  # noqa: PLC0415
+    from atcon.experiments.grid import finished, of_network  # noqa: PLC0415
     from atcon.experiments.grid_page import page_of  # noqa: PLC0415
+    from atcon.experiments.shipped import experiment_of  # noqa: PLC0415
     from atcon.report import write_experiment_report  # noqa: PLC0415
 
-    experiment = experiment_of(name)
+    experiment = of_network(experiment_of(name, small=small), network)
     page = page_of(experiment, dict(finished(results, experiment, sets or ())))
     typer.echo(write_experiment_report(page, out or Path(f"{experiment.name}.html")))

@@ -52,6 +52,8 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         entry["validation"] = ours["validation"]
         twin = next((other for other in stages if own.equals(answers[other])), None)
         entry |= {"same_as": twin} if twin else _measures(own, weights, least)
+        if not twin:
+            entry["per_class"] = {name: one["f1"] for name, one in ours["per_class"].items()}
         if stage in SCATTERED and not twin:
             entry["agreement"] = _agreement(own)
         stages[stage] = entry

@@ -4,62 +4,78 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atcon import records
-from atcon.errors import InputError, no_such
+from atcon.errors import InputError
 from atcon.experiments.config import load_config
+from atcon.experiments.paper import Paper
 from atcon.experiments.sections import RunConfig
 
 Table = Literal[
-    "values",
-    "gains",
-    "validation",
-    "calibration",
-    "seconds",
-    "rules",
-    "lowest_quartile",
-    "matchings",
-    "gallery",
-    "scatter",
-]
+    "values", "gains", "validation", "calibration", "classes", "seconds", "rules",
+    "lowest_quartile", "matchings", "gallery", "scatter", "lengths",
+]  # fmt: skip
 
 
 class Experiment(BaseModel):
     """A named grid of runs.
 
     Attributes:
-        name: Also that of the folder of its records.
+        name: That of its cells: of the folders of its runs and of its records.
         title: One line for tables.
+        protocol: What is done, in a few sentences.
+        expect: What we expected before it ran, or know by now.
         config: The shipped run that every cell is.
         set: What is changed in it, by dotted key.
+        networks: Several networks: what is set for each.
         per_class: The training-set sizes N.
         seeds: Of splits and training.
         against: The stages that all others are compared with, in one table each.
+        rows: The stages of the paper's table, with their titles; all where it is empty.
         metrics: What is compared.
         tables: What `tables_of` shows.
+        paper: The paper's numbers that stand beside ours.
+        events: A table of events to describe, below the folder of data: no runs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     title: str
-    config: str
+    protocol: str = ""
+    expect: str = ""
+    config: str = ""
     set: dict[str, Any] = {}
-    per_class: Annotated[tuple[int, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    networks: dict[str, dict[str, Any]] = {}
+    per_class: Annotated[tuple[int, ...], Field(min_length=1)] = ()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = ()
     against: tuple[str, ...] = ("supervised",)
+    rows: dict[str, str] = {}
     metrics: tuple[str, ...] = ("map", "f1", "iou")
     tables: tuple[Table, ...] = ("gains", "seconds")
+    paper: Paper | None = None
+    events: str | None = None
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> Self:
+        keys = ("config", "per_class", "seeds")
+        missing = [key for key in keys if not getattr(self, key)]
+        if missing and "lengths" not in self.tables:
+            raise ValueError(f"missing: {', '.join(missing)} (what is run is said by these)")
+        return self
 
     @property
     def cells(self) -> list["Cell"]:
-        """All cells; every seed of a size before the next size."""
-        return [Cell(count, seed) for count in self.per_class for seed in self.seeds]
+        """All cells; every seed of a size before the next size, all sizes of a network together."""
+        return [
+            Cell(count, seed, network)
+            for network in self.networks or ("",)
+            for count in self.per_class
+            for seed in self.seeds
+        ]
 
     def run_config(self, cell: "Cell", overrides: Iterable[str] = ()) -> RunConfig:
         """Give the configuration of a cell's run.
@@ -67,67 +83,39 @@ class Experiment(BaseModel):
         Raises:
             InputError: A key or a value is wrong.
         """
-        own = [f"{key}={json.dumps(value)}" for key, value in self.set.items()]
+        changed = {**self.set, **self.networks.get(cell.network, {})}
+        own = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
         axes = [f"data.per_class={cell.per_class}", f"seed={cell.seed}"]
         return load_config(self.config, [*own, *overrides, *axes])
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training-set size and seed."""
+    """One training-set size and seed, of one network where there are several."""
 
     per_class: int
     seed: int
+    network: str = ""
 
     @property
     def name(self) -> str:
         """Of its folder and its record."""
-        return f"n{self.per_class}-seed-{self.seed}"
+        network = f"{self.network}-" if self.network else ""
+        return f"{network}n{self.per_class}-seed-{self.seed}"
 
 
-def experiments() -> dict[str, Experiment]:
-    """Give every shipped experiment by its name."""
-    folder = files("atcon.experiments") / "grids"
-    entries = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")),
-        key=lambda entry: entry.name,
-    )
-    found = [_read(entry.read_text(encoding="utf-8"), entry.name) for entry in entries]
-    return {one.name: one for one in found}
-
-
-def experiment_of(source: str) -> Experiment:
-    """Give a shipped experiment, or the one of a YAML file.
+def of_network(experiment: Experiment, network: str) -> Experiment:
+    """Keep one network of an experiment that has several.
 
     Raises:
-        InputError: There is none of that name (the nearest is given), or the file is wrong.
+        InputError: It has several and none is named, or not this one.
     """
-    path = Path(source)
-    if path.suffix not in {".yaml", ".yml"}:
-        known = experiments()
-        if source not in known:
-            raise no_such("experiment", source, known)
-        return known[source]
-    try:
-        return _read(path.read_text(encoding="utf-8"), source)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: cannot read this experiment ({error})") from error
-
-
-def _read(text: str, source: str) -> Experiment:
-    try:
-        content = yaml.safe_load(text)
-        if isinstance(content, dict):
-            content.pop("notes", None)  # a place for YAML anchors
-        return Experiment.model_validate(content)
-    except yaml.YAMLError as error:
-        raise InputError(f"{source}: not valid YAML ({error})") from error
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}"
-            for entry in error.errors(include_url=False)
-        ]
-        raise InputError(f"{source}: " + "\n  ".join(lines)) from None
+    if not experiment.networks and not network:
+        return experiment
+    if network not in experiment.networks:
+        known = ", ".join(experiment.networks) or "one, which has no name"
+        raise InputError(f"{experiment.name}: --network {network}: the networks are {known}")
+    return experiment.model_copy(update={"networks": {network: experiment.networks[network]}})
 
 
 def part_of(cells: Sequence[Cell], part: str | None) -> list[Cell]:

@@ -14,17 +14,10 @@ from atcon.evaluation import (
     correlation_over_runs,
 )
 from atcon.experiments.monitoring import TARGET, series_of
+from atcon.experiments.paper import paper_facts
 
 Record = Mapping[str, Any]
 Between = Callable[[np.ndarray], np.ndarray]
-
-PAPER = {
-    "grad_cam_upsampled": {"pearson": 65.4, "cross_correlation": 67.5, "ssim": 60.3},
-    "guided_backprop_pooled": {"pearson": 65.5, "cross_correlation": 64.1, "ssim": 68.8},
-    "guided_backprop_mask": {"pearson": 82.6, "cross_correlation": 26.7, "ssim": 80.6},
-    "grad_cam_mask": {"pearson": -51.9, "cross_correlation": -67.2, "ssim": -75.8},
-}
-"""Table 4 of the paper, in percent: one ResNet, 135 images per class, 100 epochs."""
 
 
 def losses_of(
@@ -49,6 +42,7 @@ def losses_of(
         return None
     between: Between = changes if of_changes else np.asarray
     losses = records[0]["monitored"]["losses"]
+    printed = paper_facts()["table4_ablation"]["rows"]
     rows = list(losses)
     columns = list(losses[rows[0]])
     cells = []
@@ -57,7 +51,7 @@ def losses_of(
         for column in columns:
             found = _correlation(records, row, column, between, level)
             ends = dict.fromkeys(("value", "low", "high")) if found is None else _ends(found)
-            paper = None if of_changes else PAPER.get(row, {}).get(column)
+            paper = None if of_changes else printed.get(row, {}).get(column)
             line.append({**ends, "paper": None if paper is None else paper / 100})
         cells.append(line)
     return {"rows": rows, "columns": columns, "cells": cells}

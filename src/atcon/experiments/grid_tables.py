@@ -7,20 +7,26 @@ import numpy as np
 
 from atcon.errors import InputError, no_such
 from atcon.evaluation import paired_over_seeds
-from atcon.experiments.cell_record import values_on_resamples
 from atcon.experiments.compare_metrics import METRICS
 from atcon.experiments.grid import Cell, Experiment
 from atcon.experiments.grid_losses import matchings_tables
 from atcon.experiments.grid_scatter import scatter_table
-from atcon.experiments.paired import Measured, compared
+from atcon.experiments.lengths import lengths_tables
+from atcon.experiments.paired import compared
+from atcon.experiments.paper_table import (
+    DRAWS,
+    LEVEL,
+    TITLES,
+    Record,
+    Records,
+    entry_of,
+    measured,
+    paper_tables,
+    validated,
+)
 from atcon.experiments.regret import Cell as Followed
 from atcon.experiments.regret import regret_table, regrets
-
-Record = Mapping[str, Any]
-Records = Mapping[Cell, Record]
-LEVEL = 0.95
-DRAWS = 2000
-_TITLES = {"supervised": "supervised", "consistency": "ours", "uniform": "uniform mask"}
+from atcon.experiments.table_formats import FORMATS, NOTHING, markdown, signed, text
 
 
 def tables_of(experiment: Experiment, records: Records, against: str | None = None) -> str:
@@ -34,12 +40,45 @@ def tables_of(experiment: Experiment, records: Records, against: str | None = No
     Raises:
         InputError: There is no record, or no such stage.
     """
-    if not records:
+    if experiment.events or "lengths" in experiment.tables:
+        return lengths_tables(experiment.events)
+    if not records and not (experiment.paper or experiment.rows):
         raise InputError(
             f"{experiment.name} has no finished cell: atcon experiment run {experiment.name}"
         )
-    references = experiment.against if against is None else (against,)
     drawn = [_state(experiment, records)]
+    if experiment.paper is not None or experiment.rows:
+        drawn.append(text(paper_tables(experiment, records), experiment.title))
+    for network in experiment.networks or ("",):
+        own = {cell: record for cell, record in records.items() if cell.network == network}
+        tables = _tables(experiment, own, against) if own else []
+        drawn += [f"### {network}", *tables] if network and tables else tables
+    return "\n\n".join(one.strip() for one in drawn) + "\n"
+
+
+def drawn_as(
+    form: str, experiment: Experiment, records: Records, against: str | None = None
+) -> str:
+    """Draw all tables as text, or those of the paper in another form of `FORMATS`.
+
+    Raises:
+        InputError: There is no such form, no record, or no such stage.
+    """
+    if form not in FORMATS:
+        raise no_such("form", form, FORMATS)
+    if form == "text":
+        return tables_of(experiment, records, against)
+    if experiment.events or "lengths" in experiment.tables:
+        raise InputError("tables of lengths: as CSV, atcon describe EVENTS --csv FILE draws them")
+    if against is not None:
+        experiment = experiment.model_copy(update={"against": (against,)})
+    return FORMATS[form](paper_tables(experiment, records), experiment.title)
+
+
+def _tables(experiment: Experiment, records: Records, against: str | None) -> list[str]:
+    """Draw all tables of one network but the paper's."""
+    references = experiment.against if against is None else (against,)
+    drawn = []
     for table in experiment.tables:
         if table == "gains":
             drawn += [
@@ -51,7 +90,7 @@ def tables_of(experiment: Experiment, records: Records, against: str | None = No
             drawn += [values_table(records, metric) for metric in experiment.metrics]
         else:
             drawn.append(_OTHERS[table](records))
-    return "\n\n".join(one.strip() for one in drawn) + "\n"
+    return drawn
 
 
 def gains_table(records: Records, metric: str, against: str) -> str:
@@ -66,7 +105,7 @@ def gains_table(records: Records, metric: str, against: str) -> str:
         raise no_such("stage", against, stages)
     names = _titles(records)
     rows = [(names[stage], stage, metric) for stage in stages]
-    title = f"{METRICS[metric].title}: difference from {_TITLES.get(against, against)}"
+    title = f"{METRICS[metric].title}: difference from {TITLES.get(against, against)}"
     return _differences(title, records, rows, stages.index(against))
 
 
@@ -75,11 +114,11 @@ def values_table(records: Records, metric: str) -> str:
     names, columns = _titles(records), []
     for count in _sizes(records):
         of_size = _of_size(records, count)
-        own = [_measured(of_size, stage, metric) for stage in names]
+        own = [measured(list(of_size.values()), stage, metric) for stage in names]
         found = compared(own, 0, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
         columns.append([f"N = {count}", *map(_value, found)])
     heads, *body = zip([METRICS[metric].title, *names.values()], *columns, strict=True)
-    return _table(heads, body)
+    return markdown(heads, body)
 
 
 def calibration_table(records: Records) -> str:
@@ -105,13 +144,13 @@ def validation_table(records: Records) -> str:
         row = [names[stage]]
         for count in sizes:
             own = _of_size(records, count)
-            f1, start = (_validated(own, one) for one in (stage, "supervised"))
+            f1, start = (validated(list(own.values()), one) for one in (stage, "supervised"))
             gain = "" if stage == "supervised" else f"; {_over_seeds(f1 - start, 1)}"
             row.append(f"{f1.mean():.1f}{gain}")
         rows.append(row)
     heads = [f"N = {count}" for count in sizes]
     what = f"F1 on the validation {_unit(records)}; difference from supervised"
-    return _table([what, *heads], rows)
+    return markdown([what, *heads], rows)
 
 
 def seconds_table(records: Records) -> str:
@@ -126,7 +165,34 @@ def seconds_table(records: Records) -> str:
             kept = ", ".join(f"{one['epoch']:g}" for one in own)
             row.append(f"{spent:.0f} s; {kept}")
         rows.append(row)
-    return _table(["seconds of training; epoch kept", *(f"N = {count}" for count in sizes)], rows)
+    return markdown(["seconds of training; epoch kept", *(f"N = {count}" for count in sizes)], rows)
+
+
+def classes_table(records: Records) -> str:
+    """F1 of every class on the test samples: the mean over seeds."""
+    names, columns = _titles(records), []
+    classes = _classes(records)
+    for count in _sizes(records):
+        own = list(_of_size(records, count).values())
+        for label in classes:
+            column = [f"{label}, N = {count}"]
+            for stage in names:
+                values = [entry_of(record, stage)["per_class"][label] for record in own]
+                known = [value for value in values if value is not None]
+                column.append(f"{np.mean(known):.1f}" if known else NOTHING)
+            columns.append(column)
+    heads, *body = zip(["F1 by class", *names.values()], *columns, strict=True)
+    return markdown(heads, body)
+
+
+def _classes(records: Records) -> list[str]:
+    for record in records.values():
+        if "per_class" not in entry_of(record, "supervised"):
+            raise InputError(
+                f"{record['cell']} was recorded before F1 was kept by class: compute it anew"
+            )
+    first = next(iter(records.values()))
+    return list(entry_of(first, "supervised")["per_class"])
 
 
 def rules_table(records: Records) -> str:
@@ -151,15 +217,15 @@ def quartile_table(records: Records) -> str:
                 names[stage],
                 f"{agreement.mean():.3f}",
                 f"{lowest.mean():.3f}",
-                _over_seeds(lowest - start, 3) if stage != "supervised" else "–",
-                _over_seeds(lowest - plain, 3) if stage != "consistency" else "–",
+                _over_seeds(lowest - start, 3) if stage != "supervised" else NOTHING,
+                _over_seeds(lowest - plain, 3) if stage != "consistency" else NOTHING,
             ]
         )
     heads = [
         "consistency, same measure for all", "mean", "lowest quartile", "minus supervised",
         "minus ours",
     ]  # fmt: skip
-    return _table(heads, rows)
+    return markdown(heads, rows)
 
 
 def matchings_table(records: Records) -> str:
@@ -169,7 +235,7 @@ def matchings_table(records: Records) -> str:
         for count in _sizes(records)
         for lines in matchings_tables(list(_of_size(records, count).values()), count)
     ]
-    return "\n\n".join(_table(lines[0], lines[1:]) for lines in drawn)
+    return "\n\n".join(markdown(lines[0], lines[1:]) for lines in drawn)
 
 
 def scatter_tables(records: Records) -> str:
@@ -177,7 +243,7 @@ def scatter_tables(records: Records) -> str:
     drawn = [
         scatter_table(list(_of_size(records, count).values()), count) for count in _sizes(records)
     ]
-    return "\n\n".join(_table(lines[0], lines[1:]) for lines in drawn)
+    return "\n\n".join(markdown(lines[0], lines[1:]) for lines in drawn)
 
 
 def gallery_table(records: Records) -> str:
@@ -191,7 +257,7 @@ def gallery_table(records: Records) -> str:
         right = [str(own["correct"][stage]) for stage in ("supervised", "consistency")]
         where = f"{record['experiment']}/{cell.name}/report.html"
         rows.append([where, str(own["images"]), *right])
-    return _table(heads, rows)
+    return markdown(heads, rows)
 
 
 def _differences(
@@ -201,12 +267,12 @@ def _differences(
     measure, columns = METRICS[rows[reference][2]], []
     for count in _sizes(records):
         of_size = _of_size(records, count)
-        own = [_measured(of_size, stage, metric) for _, stage, metric in rows]
+        own = [measured(list(of_size.values()), stage, metric) for _, stage, metric in rows]
         found = compared(own, reference, measure, level=LEVEL, seed=0, draws=DRAWS)
         columns.append([f"N = {count}", *map(_cell, found)])
     names = [title, *(name for name, _, _ in rows)]
     heads, *body = zip(names, *columns, strict=True)
-    return _table(heads, body)
+    return markdown(heads, body)
 
 
 def _rounds(cell: Cell, record: Record) -> list[dict[str, Any]]:
@@ -221,6 +287,7 @@ def _rounds(cell: Cell, record: Record) -> list[dict[str, Any]]:
 _OTHERS: dict[str, Callable[[Records], str]] = {
     "validation": validation_table,
     "calibration": calibration_table,
+    "classes": classes_table,
     "seconds": seconds_table,
     "rules": rules_table,
     "lowest_quartile": quartile_table,
@@ -232,11 +299,15 @@ _OTHERS: dict[str, Callable[[Records], str]] = {
 
 def _state(experiment: Experiment, records: Records) -> str:
     """Say what the tables rest on."""
+    if not records:
+        return f"No cell is finished yet: atcon experiment run {experiment.name}"
     lines = [
-        f"N = {count}: {len(own)} of {len(experiment.seeds)} seeds "
-        f"({', '.join(str(cell.seed) for cell in own)})"
+        (f"{network}, " if network else "")
+        + f"N = {count}: {len(own)} of {len(experiment.seeds)} seeds "
+        + f"({', '.join(str(cell.seed) for cell in own)})"
+        for network in experiment.networks or ("",)
         for count in experiment.per_class
-        if (own := _of_size(records, count))
+        if (own := [c for c in records if (c.per_class, c.network) == (count, network)])
     ]
     images = {record["counts"]["test"] for record in records.values()}
     judged = next(iter(records.values()))["judged"]
@@ -275,49 +346,23 @@ def _stages(records: Records) -> list[str]:
 
 def _titles(records: Records) -> dict[str, str]:
     first = next(iter(records.values()))
-    return {stage: _TITLES.get(stage) or first["titles"][stage] for stage in first["stages"]}
-
-
-def _entry(record: Record, stage: str) -> Record:
-    """The measurements of a stage, or of the one that gave the same answers."""
-    entry: Record = record["stages"][stage]
-    return record["stages"][entry["same_as"]] if "same_as" in entry else entry
-
-
-def _measured(records: Records, stage: str, metric: str) -> Measured:
-    entries = [_entry(record, stage) for record in records.values()]
-    return Measured(
-        np.array([_unscaled(entry["test"][metric], metric) for entry in entries]),
-        np.stack([values_on_resamples(entry["resampled"][metric]) for entry in entries]),
-    )
-
-
-def _unscaled(value: float | None, metric: str) -> float:
-    return np.nan if value is None else value / METRICS[metric].scale
-
-
-def _validated(records: Records, stage: str) -> np.ndarray:
-    """F1 of a stage on the validation images, in percent, one per cell."""
-    found = [record["stages"][stage]["validation"] for record in records.values()]
-    if not all(found):
-        raise InputError("there are no validation images: set data.validation_images")
-    return np.array([one["f1"] for one in found])
+    return {stage: TITLES.get(stage) or first["titles"][stage] for stage in first["stages"]}
 
 
 def _points(records: Records, stage: str, key: str) -> np.ndarray:
-    entries = [_entry(record, stage) for record in records.values()]
+    entries = [entry_of(record, stage) for record in records.values()]
     return np.array([entry[key] if key in entry else entry["test"][key] for entry in entries])
 
 
 def _cell(one: Mapping[str, Any]) -> str:
     difference = one["difference"]
     if difference is None:
-        return "–" if one["value"] is None else f"{one['value']:.1f}"
+        return NOTHING if one["value"] is None else f"{one['value']:.1f}"
     over_seeds = difference["over_seeds"]
     p = max(difference["p"], over_seeds["p"] if over_seeds else 0.0)
     star = "*" if difference["clear"] else ""
-    low, high = _signed(difference["low"], 1), _signed(difference["high"], 1)
-    return f"{_signed(difference['value'], 1)}{star} ({low} to {high}), p {p:.3f}"
+    low, high = signed(difference["low"], 1), signed(difference["high"], 1)
+    return f"{signed(difference['value'], 1)}{star} ({low} to {high}), p {p:.3f}"
 
 
 def _value(one: Mapping[str, Any]) -> str:
@@ -331,16 +376,7 @@ def _value(one: Mapping[str, Any]) -> str:
 def _over_seeds(values: np.ndarray, digits: int) -> str:
     """Mean over cells with Student's t interval; two or more are needed for it."""
     if len(values) < 2:
-        return _signed(float(values.mean()), digits)
+        return signed(float(values.mean()), digits)
     gain = paired_over_seeds(values)
-    low, high = _signed(gain.low, digits), _signed(gain.high, digits)
-    return f"{_signed(gain.value, digits)} ({low} to {high}), p {gain.p:.3f}"
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(heads), ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    low, high = signed(gain.low, digits), signed(gain.high, digits)
+    return f"{signed(gain.value, digits)} ({low} to {high}), p {gain.p:.3f}"

@@ -1,0 +1,223 @@
+"""A table as the paper has it: its numbers beside those of the records, as plain data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from atcon.errors import InputError
+from atcon.evaluation import holm, paired_over_seeds
+from atcon.experiments.cell_record import values_on_resamples
+from atcon.experiments.compare_metrics import METRICS
+from atcon.experiments.grid import Cell, Experiment
+from atcon.experiments.paired import CLEAR, Measured, compared
+from atcon.experiments.paper import Printed
+
+Record = Mapping[str, Any]
+Records = Mapping[Cell, Record]
+LEVEL = 0.95
+DRAWS = 2000
+VALIDATED = "validation_f1"
+"""F1 on the validation images, as the supplement's table of SVHN has it."""
+TITLES = {"supervised": "supervised", "consistency": "ours", "uniform": "uniform mask"}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """From the row compared with, in the table's units; `star` after Holm over the column."""
+
+    value: float
+    low: float | None
+    high: float | None
+    p: float | None
+    star: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the paper prints and what the records say; None where there is nothing."""
+
+    printed: Printed | None = None
+    seeds: int = 0
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to train one network, an entry per size."""
+
+    network: str
+    stage: str
+    title: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTable:
+    """One metric.
+
+    Attributes:
+        metric: Its key.
+        title: As it is shown, in percent.
+        sizes: The training-set sizes, a column each.
+        against: The title of the row that the others are compared with.
+        rows: Of all networks.
+    """
+
+    metric: str
+    title: str
+    sizes: tuple[int, ...]
+    against: str
+    rows: tuple[Row, ...]
+
+
+def paper_tables(experiment: Experiment, records: Records) -> list[PaperTable]:
+    """Put the tables of an experiment together, one per metric.
+
+    Differences, intervals and stars are those of `compared`: paired over seeds and test samples,
+    Holm's correction over the rows of a column. Of F1 on the validation samples there is one number
+    a seed, so its interval is Student's over the seeds.
+
+    Raises:
+        InputError: A record lacks the validation samples that a table is about.
+    """
+    metrics = tuple(experiment.paper.values) if experiment.paper else experiment.metrics
+    return [_table(experiment, records, metric) for metric in metrics]
+
+
+def _table(experiment: Experiment, records: Records, metric: str) -> PaperTable:
+    titles = titles_of(experiment, records)
+    against = experiment.against[0]
+    rows = [
+        row
+        for network in experiment.networks or ("",)
+        for row in _rows(experiment, records, metric, network)
+    ]
+    title = "F1 on the validation set" if metric == VALIDATED else METRICS[metric].title
+    return PaperTable(
+        metric, title, experiment.per_class, titles.get(against, against), tuple(rows)
+    )
+
+
+def titles_of(experiment: Experiment, records: Records) -> dict[str, str]:
+    """Give the stages of a table with their titles: those of the experiment, or all of a record."""
+    if experiment.rows or not records:
+        return dict(experiment.rows) or dict(TITLES)
+    first = next(iter(records.values()))
+    return {stage: TITLES.get(stage) or first["titles"][stage] for stage in first["stages"]}
+
+
+def _rows(experiment: Experiment, records: Records, metric: str, network: str) -> list[Row]:
+    titles = titles_of(experiment, records)
+    columns = []
+    for count in experiment.per_class:
+        own = [
+            record
+            for cell, record in records.items()
+            if cell.per_class == count and cell.network == network
+        ]
+        found = _column(own, tuple(titles), experiment.against[0], metric)
+        columns.append(
+            [_entry(experiment, metric, stage, count, network, found) for stage in titles]
+        )
+    return [
+        Row(network, stage, title, tuple(column[at] for column in columns))
+        for at, (stage, title) in enumerate(titles.items())
+    ]
+
+
+def _entry(
+    experiment: Experiment,
+    metric: str,
+    stage: str,
+    count: int,
+    network: str,
+    found: Mapping[str, Entry],
+) -> Entry:
+    ours = found.get(stage, Entry())
+    paper = experiment.paper
+    printed = paper.printed(metric, stage, count, network) if paper else None
+    return Entry(printed, ours.seeds, ours.value, ours.low, ours.high, ours.difference)
+
+
+def _column(
+    records: Sequence[Record], stages: Sequence[str], against: str, metric: str
+) -> dict[str, Entry]:
+    """Measure every stage that all records have, at one size."""
+    known = [
+        one for one in stages if records and all(one in record["stages"] for record in records)
+    ]
+    if not known:
+        return {}
+    if metric == VALIDATED:
+        return _validated_column(records, known, against)
+    rows = [measured(records, stage, metric) for stage in known]
+    reference = known.index(against) if against in known else 0
+    found = compared(rows, reference, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
+    return {
+        stage: _compared_entry(one, len(records)) for stage, one in zip(known, found, strict=True)
+    }
+
+
+def _compared_entry(one: Mapping[str, Any], seeds: int) -> Entry:
+    change, difference = one["difference"], None
+    if change is not None:
+        t = change["over_seeds"]
+        p = max(change["p"], t["p"] if t else 0.0)
+        difference = Difference(
+            change["value"], change["low"], change["high"], p, bool(change["clear"])
+        )
+    return Entry(None, seeds, one["value"], one["low"], one["high"], difference)
+
+
+def _validated_column(
+    records: Sequence[Record], stages: Sequence[str], against: str
+) -> dict[str, Entry]:
+    base = validated(records, against) if against in stages else None
+    others = [stage for stage in stages if stage != against and base is not None]
+    gains = {}
+    if base is not None and len(records) > 1:
+        gains = {one: paired_over_seeds(validated(records, one) - base) for one in others}
+    corrected = dict(zip(gains, holm([gain.p for gain in gains.values()]), strict=True))
+    found = {}
+    for stage in stages:
+        difference, gain = None, gains.get(stage)
+        if gain is not None:
+            star = bool(corrected[stage] < CLEAR)
+            difference = Difference(gain.value, gain.low, gain.high, gain.p, star)
+        value = float(validated(records, stage).mean())
+        found[stage] = Entry(None, len(records), value, difference=difference)
+    return found
+
+
+def entry_of(record: Record, stage: str) -> Record:
+    """Give the measurements of a stage, or of the one that gave the same answers."""
+    entry: Record = record["stages"][stage]
+    return record["stages"][entry["same_as"]] if "same_as" in entry else entry
+
+
+def measured(records: Sequence[Record], stage: str, metric: str) -> Measured:
+    """Give a metric of a stage on the test samples, and on their resamples, a row per record."""
+    entries = [entry_of(record, stage) for record in records]
+    scale = METRICS[metric].scale
+    points = [entry["test"][metric] for entry in entries]
+    return Measured(
+        np.array([np.nan if one is None else one / scale for one in points]),
+        np.stack([values_on_resamples(entry["resampled"][metric]) for entry in entries]),
+    )
+
+
+def validated(records: Sequence[Record], stage: str) -> np.ndarray:
+    """F1 of a stage on the validation samples, in percent, one per record.
+
+    Raises:
+        InputError: There were none.
+    """
+    found = [record["stages"][stage]["validation"] for record in records]
+    if not all(found):
+        raise InputError("there are no validation images: set data.validation_images")
+    return np.array([one["f1"] for one in found])

@@ -1,0 +1,99 @@
+"""The shipped experiments, and those of a user's file, in their full or their small form."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from atcon.errors import InputError, no_such
+from atcon.experiments.grid import Experiment
+
+_CELLS = ("name", "config", "set", "networks", "per_class", "seeds")
+"""What a form takes from the experiment whose cells it shows (`of`)."""
+
+
+def experiments(*, small: bool = False) -> dict[str, Experiment]:
+    """Give every shipped experiment by its name."""
+    return {name: experiment_of(name, small=small) for name in _shipped()}
+
+
+def experiment_of(source: str, *, small: bool = False) -> Experiment:
+    """Give a shipped experiment, or the one of a YAML file.
+
+    Args:
+        source: Its name, or the path of its file.
+        small: Its form for the data at hand; an experiment without one has a single form.
+
+    Raises:
+        InputError: There is none of that name (the nearest is given), or the file is wrong.
+    """
+    path = Path(source)
+    if path.suffix not in {".yaml", ".yml"}:
+        known = _shipped()
+        if source not in known:
+            raise no_such("experiment", source, known)
+        return _form(_content(known[source], source), source, small)
+    try:
+        return _form(_content(path.read_text(encoding="utf-8"), source), source, small)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: cannot read this experiment ({error})") from error
+
+
+def _shipped() -> dict[str, str]:
+    """The text of every shipped experiment."""
+    folder = files("atcon.experiments") / "grids"
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    return {
+        entry.name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
+        for entry in entries
+        if entry.name.endswith(".yaml")
+    }
+
+
+def _content(text: str, source: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source}: not valid YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: an experiment is a mapping such as name: mine")
+    content.pop("notes", None)  # a place for YAML anchors
+    return content
+
+
+def _form(content: Mapping[str, Any], source: str, small: bool) -> Experiment:
+    """Take the full form, or lay the small one over it."""
+    full = {key: value for key, value in content.items() if key not in ("small", "of")}
+    changes = content.get("small") if small else None
+    if changes is None:
+        return _valid(_with_cells(full, content.get("of"), small=False), source)
+    if not isinstance(changes, dict):
+        raise InputError(f"{source}: small: write what it changes, such as per_class: [2, 4]")
+    one = {**full, "name": f"{full.get('name')}-small", **changes}
+    if full.get("paper") and changes.get("paper"):
+        one["paper"] = {**full["paper"], **changes["paper"]}
+    of = one.pop("of", content.get("of"))
+    return _valid(_with_cells(one, of, small=True), source)
+
+
+def _with_cells(content: Mapping[str, Any], of: str | None, *, small: bool) -> dict[str, Any]:
+    """Let a form show the cells of another experiment."""
+    if of is None:
+        return dict(content)
+    other = experiment_of(of, small=small)
+    own = {key: value for key, value in content.items() if key not in _CELLS}
+    return {**own, **other.model_dump(include=set(_CELLS))}
+
+
+def _valid(content: Mapping[str, Any], source: str) -> Experiment:
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        lines = [
+            ": ".join(filter(None, [".".join(map(str, entry["loc"])), entry["msg"]]))
+            for entry in error.errors(include_url=False)
+        ]
+        raise InputError(f"{source}: " + "\n  ".join(lines)) from None
