@@ -9,10 +9,10 @@ from atcon.errors import InputError
 from atcon.evaluation import correlation_over_runs
 from atcon.experiments.grid import Cell
 from atcon.experiments.grid_losses import losses_of, matchings_tables
-from atcon.experiments.paper import paper_facts
 from atcon.experiments.grid_page import page_of
 from atcon.experiments.grid_scatter import scatter_of, scatter_table
 from atcon.experiments.grid_tables import matchings_table, scatter_tables
+from atcon.experiments.paper import paper_facts
 
 EPOCHS, IMAGES = 40, 60
 GAIN = {"consistency": 0.02, "uniform": 0.01}
