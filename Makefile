@@ -11,8 +11,9 @@ WHEEL_ENV := build/wheel-env
 demo: .venv/.runtime
 	$(BIN)/atcon demo $(ARGS)
 
+# A process per core, up to four, with a thread each; the tests of a file share what they set up.
 test: .venv/.development
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: .venv/.development
 	$(BIN)/ruff check .
