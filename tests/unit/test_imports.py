@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
     "records": {"errors"},
-    "downloads": {"errors"},
+    "alone": set(),
+    "downloads": {"errors", "alone"},
     "models": _MODEL | {"downloads"},
     "data": _MODEL | {"downloads"},
     "evaluation": _MODEL,
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "inspection": _METHOD,
     "training": _METHOD,
     "baselines": _METHOD | {"training"},
-    "experiments": _METHOD | _PARTS | {"training", "baselines"},
+    "experiments": _METHOD | _PARTS | {"alone", "training", "baselines"},
     "report": {"errors", "records"},
     "sharing": {"errors", "records", "report", "experiments"},
     "cli": _METHOD

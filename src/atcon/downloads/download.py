@@ -11,7 +11,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request
 
-from atcon.downloads.alone import alone
+from atcon.alone import alone
 from atcon.downloads.download_line import HTTPS, LOST, Line, is_final, reason_of, span_of
 from atcon.downloads.source import SILENT, Source, Watcher, mismatch
 from atcon.errors import InputError

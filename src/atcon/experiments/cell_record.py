@@ -50,6 +50,8 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
         ours = summary["stages"][stage]
         entry = {key: ours[key] for key in ("epoch", "kept", "selected_by", "seconds", "steps")}
         entry["validation"] = ours["validation"]
+        if ours.get("reused_from"):
+            entry["reused_from"] = ours["reused_from"]
         twin = next((other for other in stages if own.equals(answers[other])), None)
         entry |= {"same_as": twin} if twin else _measures(own, weights, least)
         if not twin:

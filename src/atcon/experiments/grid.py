@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atcon import records
-from atcon.errors import InputError
+from atcon.errors import InputError, no_such
 from atcon.experiments.config import load_config
 from atcon.experiments.paper import Paper
 from atcon.experiments.sections import RunConfig
@@ -130,6 +130,19 @@ def part_of(cells: Sequence[Cell], part: str | None) -> list[Cell]:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise InputError(f"--part {part}: write it as 1/2, the first of two")
     return list(cells[int(index) - 1 :: int(count)])
+
+
+def cells_named(experiment: Experiment, names: Sequence[str] | None) -> list[Cell]:
+    """Give the cells of these names; all of them where none is given.
+
+    Raises:
+        InputError: There is none of a name.
+    """
+    known = {cell.name: cell for cell in experiment.cells}
+    for name in names or ():
+        if name not in known:
+            raise no_such("cell", name, known)
+    return [known[name] for name in names] if names else experiment.cells
 
 
 def record_path(results: Path, experiment: Experiment, cell: Cell) -> Path:

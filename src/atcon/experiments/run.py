@@ -27,8 +27,9 @@ from atcon.experiments.progress import Progress
 from atcon.experiments.resampling import groups_of, resampled_record, weights_for
 from atcon.experiments.sections import RunConfig
 from atcon.experiments.setup import fabric_of, metric_of, placed, size_of, stage_network
+from atcon.experiments.shared import run_or_share
 from atcon.experiments.sources import check_fit, image_set_of, network_of
-from atcon.experiments.stages import StageResult, run_stage
+from atcon.experiments.stages import StageResult
 from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
 from atcon.training import check_padding
@@ -38,9 +39,21 @@ SUPERVISED, CONSISTENCY, UNIFORM = "supervised", "consistency", "uniform"
 
 
 def run(
-    config: RunConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    shared: Path | None = None,
 ) -> dict[str, Any]:
     """Run the whole pipeline into a folder and give its summary; the report is drawn from it.
+
+    Args:
+        config: All that it depends on.
+        out: The folder.
+        resume: Whether an unfinished run there is continued.
+        progress: Told about every step.
+        shared: A folder of supervised stages that runs share; None shares none.
 
     Raises:
         InputError: The configuration, the data, the weights or the folder is wrong.
@@ -59,17 +72,19 @@ def run(
     for one in (config, *(variant_of(config, name) for name in config.variants)):
         try_maps(one, bench.network, bench.layer, bench.train.pixels[:1], fabric)
     with folder.claimed(config_text, resume=resume):
-        record = _run_stages(bench, image_set, split)
+        record = _run_stages(bench, image_set, split, shared)
         record["seconds"]["total"] = round(time.perf_counter() - began, 2)
         records.write_json(folder.summary, record)
     return record
 
 
-def _run_stages(bench: Bench, image_set: ImageSet, split: Split) -> dict[str, Any]:
+def _run_stages(
+    bench: Bench, image_set: ImageSet, split: Split, shared: Path | None
+) -> dict[str, Any]:
     """Train all arms, evaluate them, write their records, and give the summary."""
     _write_split(bench, image_set, split)
     arms = arms_of(bench.config)
-    results = {name: run_stage(bench, name, arm.plan, arm.start) for name, arm in arms.items()}
+    results = {name: run_or_share(bench, name, arm, shared) for name, arm in arms.items()}
     began = time.perf_counter()
     judged = [name for name, arm in arms.items() if arm.judged]
     same = {

@@ -56,6 +56,8 @@ class StageResult:
         start: All that was measured before the first epoch; empty for a stage that begins anew.
         selected_by: The validation metric, or the name of the stopping rule.
         steps: Of the optimiser, as far as it went.
+        reused_from: The run that trained it, `EXPERIMENT/CELL`, and took the seconds; None: this
+            one.
     """
 
     epoch: float
@@ -66,6 +68,7 @@ class StageResult:
     start: dict[str, float]
     selected_by: str = "map"
     steps: int = 0
+    reused_from: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from file_server import FileServer, serving
 
+from atcon.alone import alone
 from atcon.downloads import Silent, Source, fetch
-from atcon.downloads.alone import alone
 from atcon.downloads.download_line import HTTPS, Line
 from atcon.errors import InputError
 

@@ -13,8 +13,9 @@ from atcon.errors import InputError
 from atcon.evaluation import resample_weights
 from atcon.experiments.cell_record import RESAMPLES, values_on_resamples
 from atcon.experiments.config import variant_of
-from atcon.experiments.engines import here
-from atcon.experiments.engines.here import run_cells
+from atcon.experiments.engines import cell as one_cell
+from atcon.experiments.engines.table import run_cells
+from atcon.experiments.engines.work import Work
 from atcon.experiments.grid import (
     Cell,
     fingerprint,
@@ -192,13 +193,12 @@ def test_a_finished_cell_is_not_computed_again_and_a_lost_record_is_made_from_it
     def refuse(*_given, **_more):
         raise AssertionError("a finished cell was computed again")
 
-    monkeypatch.setattr(here, "run", refuse)
+    monkeypatch.setattr(one_cell, "run", refuse)
     one = experiment_of(str(source))
     record = done / "results/small/n2-seed-3.json"
     before = record.read_bytes()
     record.unlink()
-    places = {"out": done / "runs", "results": done / "results"}
-    assert run_cells(one, one.cells, **places) == {}
+    assert run_cells(Work(one, done / "runs", done / "results"), one.cells).failed == {}
     assert record.read_bytes() == before
 
 
@@ -215,10 +215,10 @@ def test_a_cell_that_fails_is_named_and_the_others_are_computed(source, tmp_path
     def fail_once(config, out, **_given):
         raise InputError(f"no luck with seed {config.seed}")
 
-    monkeypatch.setattr(here, "run", fail_once)
+    monkeypatch.setattr(one_cell, "run", fail_once)
     one = replace_cells(experiment_of(str(source)), seeds=(3,))
-    failed = run_cells(one, one.cells, out=tmp_path / "runs", results=tmp_path / "results")
-    assert failed == dict.fromkeys(("n1-seed-3", "n2-seed-3"), "no luck with seed 3")
+    ended = run_cells(Work(one, tmp_path / "runs", tmp_path / "results"), one.cells)
+    assert ended.failed == dict.fromkeys(("n1-seed-3", "n2-seed-3"), "no luck with seed 3")
     assert not (tmp_path / "results").exists()
     ended = atcon(
         "experiment", "run", source, "--out", tmp_path / "r", "--results", tmp_path / "results"

@@ -25,7 +25,7 @@ CLASSES = ["5", "6", "7", "8", "9"]
 TEST = {"f1", "f1_tuned", "map", "map_weighted", "iou", "iou_reference", "epg", "pointing",
         "max_box_acc", "consistency", "mask_contrast"}  # fmt: skip
 STAGE = {"epoch", "epochs", "kept", "seconds", "validation", "start", "thresholds", "test",
-         "intervals", "per_class", "selected_by", "steps"}  # fmt: skip
+         "intervals", "per_class", "selected_by", "steps", "reused_from"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""One process after the other: two that write one file would spoil it."""
+"""One process after the other: two that write one file, or one folder, would spoil it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from typing import IO
 
 @contextmanager
 def alone(path: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a file for the length of the block.
+    """Hold the lock of a file or a folder for the length of the block.
 
     The lock is one of the operating system: it ends with its process, however that ends.
 
     Args:
         path: The file, whose lock is `.NAME.lock` beside it.
-        waits: Is called once if another process holds the lock.
+        waits: Is called once if another process holds the lock; what it raises ends the waiting.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = _lock_of(path)
     while True:
         with lock.open("ab") as handle:
             _acquire(handle, waits)
@@ -28,6 +28,26 @@ def alone(path: Path, waits: Callable[[], None]) -> Iterator[None]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+def is_taken(path: Path) -> bool:
+    """Whether a process holds the lock of a file or a folder now."""
+    try:
+        with _lock_of(path).open("rb") as handle:
+            _acquire(handle, _refuse)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _refuse() -> None:
+    raise BlockingIOError
 
 
 def _acquire(handle: IO[bytes], waits: Callable[[], None]) -> None:
