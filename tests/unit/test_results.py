@@ -39,6 +39,10 @@ def test_the_table_of_voc_animals_is_that_of_its_records():
         ("table2", "table2"),
         ("table3", "table3"),
         ("laso", "laso"),
+        ("table4", "table4"),
+        ("supplement-figure1", "supplement-figure1"),
+        ("figure1", "figures"),
+        ("figure2", "figures"),
     ],
 )
 def test_the_tables_of_an_experiment_are_those_of_its_records(name, page):

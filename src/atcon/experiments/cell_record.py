@@ -40,8 +40,8 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
     summary = records.read_json(folder.summary)
     environment = records.read_json(folder.root / "environment.json")
     places = tuple(dict.fromkeys(column for one in METRICS.values() for column in one.places))
-    answers = {stage: read_answers(run, stage, places) for stage in run.stages}
-    names = answers[_START].names
+    names = tuple(sorted(read_answers(run, _START, ()).names))
+    answers = {stage: read_answers(run, stage, places).in_order_of(names) for stage in run.stages}
     groups = run.groups_of(names)
     weights = common_resamples(len(names), groups)
     least = _least(answers[_START])
