@@ -89,6 +89,7 @@ def test_a_record_holds_the_consistency_of_every_image_that_was_measured(runs):
         entry = record["stages"][stage]
         entry = record["stages"].get(entry.get("same_as"), entry)
         rows = read_csv(runs / f"watched/localisation/{stage}.csv")
+        rows.sort(key=lambda row: row["name"])
         expected = [float(row["correlation"] or "nan") for row in rows]
         np.testing.assert_allclose(agreement_of(entry["agreement"]), expected, atol=6e-7)
         measured = np.isfinite(expected).sum()
