@@ -219,15 +219,14 @@ def table(
     from atcon.experiments.grid import finished  # noqa: PLC0415
     from atcon.experiments.grid_tables import drawn_as  # noqa: PLC0415
     from atcon.experiments.shipped import experiment_of  # noqa: PLC0415
-    from atcon.records import whole_file  # noqa: PLC0415
+    from atcon.records import write_text  # noqa: PLC0415
 
     experiment = experiment_of(name, small=small)
     drawn = drawn_as(form, experiment, dict(finished(results, experiment, sets or ())), against)
     if out is None:
         typer.echo(drawn, nl=False)
         return
-    with whole_file(out) as part:
-        part.write_text(drawn, encoding="utf-8")
+    write_text(out, drawn)
     typer.echo(f"table: {out}")
 
 

@@ -6,18 +6,12 @@ from typing import Any
 import numpy as np
 
 from atcon.errors import InputError
-from atcon.experiments.cell_record import values_on_resamples
 from atcon.experiments.compare_metrics import METRICS
-from atcon.experiments.grid import Cell, Experiment
+from atcon.experiments.grid import Experiment
 from atcon.experiments.grid_losses import losses_of
 from atcon.experiments.grid_scatter import scatter_of
-from atcon.experiments.paired import Measured, compared
-
-Record = Mapping[str, Any]
-Records = Mapping[Cell, Record]
-LEVEL = 0.95
-DRAWS = 2000
-_TITLES = {"supervised": "supervised", "consistency": "ours", "uniform": "uniform mask"}
+from atcon.experiments.paired import compared
+from atcon.experiments.paper_table import DRAWS, LEVEL, TITLES, Record, Records, measured
 
 
 def page_of(experiment: Experiment, records: Records) -> dict[str, Any]:
@@ -74,7 +68,7 @@ def _titles(records: Records) -> dict[str, str]:
     found: dict[str, str] = {}
     for record in records.values():
         for stage in record["stages"]:
-            title = _TITLES.get(stage) or str(record["titles"].get(stage, stage))
+            title = TITLES.get(stage) or str(record["titles"].get(stage, stage))
             found.setdefault(stage, title)
     return found
 
@@ -133,10 +127,9 @@ def _differences(own: Sequence[Record], metric: str, against: str) -> dict[str, 
     stages = _shared(own)
     if against not in stages:
         return {}
-    measured = [_measured(own, stage, metric) for stage in stages]
-    found = compared(
-        measured, stages.index(against), METRICS[metric], level=LEVEL, seed=0, draws=DRAWS
-    )
+    rows = [measured(own, stage, metric) for stage in stages]
+    reference = stages.index(against)
+    found = compared(rows, reference, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
     return {stage: _mark(one["difference"]) for stage, one in zip(stages, found, strict=True)}
 
 
@@ -156,8 +149,8 @@ def _values(
     arms: dict[str, list[Any]] = {stage: [] for stage in titles}
     for own in sizes:
         stages = _shared(own)
-        measured = [_measured(own, stage, metric) for stage in stages]
-        found = compared(measured, 0, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
+        rows = [measured(own, stage, metric) for stage in stages]
+        found = compared(rows, 0, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
         marks = dict(zip(stages, found, strict=True))
         for stage, line in arms.items():
             one = marks.get(stage)
@@ -168,24 +161,6 @@ def _values(
 def _shared(own: Sequence[Record]) -> list[str]:
     """The stages that all cells of a size have, the start first."""
     return [stage for stage in own[0]["stages"] if all(stage in one["stages"] for one in own)]
-
-
-def _measured(own: Sequence[Record], stage: str, metric: str) -> Measured:
-    entries = [_answers(record, stage) for record in own]
-    return Measured(
-        np.array([_unscaled(entry["test"][metric], metric) for entry in entries]),
-        np.stack([values_on_resamples(entry["resampled"][metric]) for entry in entries]),
-    )
-
-
-def _answers(record: Record, stage: str) -> Record:
-    """The measurements of a stage, or of the one that gave the same answers."""
-    entry: Record = record["stages"][stage]
-    return record["stages"][entry["same_as"]] if "same_as" in entry else entry
-
-
-def _unscaled(value: float | None, metric: str) -> float:
-    return np.nan if value is None else value / METRICS[metric].scale
 
 
 def _spent(own: Sequence[Record], stage: str) -> dict[str, Any] | None:

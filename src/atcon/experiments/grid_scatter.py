@@ -1,7 +1,6 @@
 """Supplement, figure 1 from the records of an experiment: gain of consistency against its start."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,8 +17,9 @@ from atcon.evaluation import (
     weighted_mean,
 )
 from atcon.experiments.cell_record import agreement_of, common_resamples
+from atcon.experiments.paper_table import Record, entry_of
+from atcon.experiments.table_formats import NOTHING, signed
 
-Record = Mapping[str, Any]
 Statistic = Callable[[np.ndarray, np.ndarray], Metric]
 DRAWS = 2000
 _START = "supervised"
@@ -116,9 +116,9 @@ class _Measured:
 
 def _said(found: Gain | None) -> str:
     if found is None:
-        return "–"
-    value, low, high = (f"{one:+.3f}" for one in (found.value, found.low, found.high))
-    return f"{value} ({low} to {high})".replace("-", "−")
+        return NOTHING
+    value, low, high = (signed(one, 3) for one in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
 
 
 def _recorded(record: Record) -> bool:
@@ -127,6 +127,5 @@ def _recorded(record: Record) -> bool:
 
 def _pair(record: Record, stage: str) -> tuple[np.ndarray, np.ndarray]:
     """Consistency of every image before and after; a stage that kept its start is its start."""
-    entry = record["stages"][stage]
-    entry = record["stages"].get(entry.get("same_as"), entry)
-    return agreement_of(record["stages"][_START]["agreement"]), agreement_of(entry["agreement"])
+    before, after = (entry_of(record, one)["agreement"] for one in (_START, stage))
+    return agreement_of(before), agreement_of(after)

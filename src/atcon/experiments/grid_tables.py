@@ -22,6 +22,7 @@ from atcon.experiments.paper_table import (
     entry_of,
     measured,
     paper_tables,
+    stage_titles,
     validated,
 )
 from atcon.experiments.regret import Cell as Followed
@@ -345,8 +346,7 @@ def _stages(records: Records) -> list[str]:
 
 
 def _titles(records: Records) -> dict[str, str]:
-    first = next(iter(records.values()))
-    return {stage: TITLES.get(stage) or first["titles"][stage] for stage in first["stages"]}
+    return stage_titles(next(iter(records.values())))
 
 
 def _points(records: Records, stage: str, key: str) -> np.ndarray:

@@ -107,8 +107,12 @@ def titles_of(experiment: Experiment, records: Records) -> dict[str, str]:
     """Give the stages of a table with their titles: those of the experiment, or all of a record."""
     if experiment.rows or not records:
         return dict(experiment.rows) or dict(TITLES)
-    first = next(iter(records.values()))
-    return {stage: TITLES.get(stage) or first["titles"][stage] for stage in first["stages"]}
+    return stage_titles(next(iter(records.values())))
+
+
+def stage_titles(record: Record) -> dict[str, str]:
+    """Give the stages of a record with their titles."""
+    return {stage: TITLES.get(stage) or record["titles"][stage] for stage in record["stages"]}
 
 
 def _rows(experiment: Experiment, records: Records, metric: str, network: str) -> list[Row]:

@@ -1,6 +1,7 @@
 """The shipped experiments, and those of a user's file, in their full or their small form."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def experiment_of(source: str, *, small: bool = False) -> Experiment:
         raise InputError(f"{source}: cannot read this experiment ({error})") from error
 
 
+@cache
 def _shipped() -> dict[str, str]:
     """The text of every shipped experiment."""
     folder = files("atcon.experiments") / "grids"
