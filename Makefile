@@ -6,7 +6,7 @@ PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 BIN := .venv/bin
 WHEEL_ENV := build/wheel-env
 
-.PHONY: demo test lint format types realdata browser slow wheel clean
+.PHONY: demo test lint format types realdata browser slow wheel dist use-wheel clean
 
 demo: .venv/.runtime
 	$(BIN)/atcon demo $(ARGS)
@@ -30,9 +30,14 @@ realdata browser slow: .venv/.development
 	$(BIN)/python -m pytest -m $@ $(ARGS)
 
 # The wheel comes from the source archive, goes into an environment of its own, and works there.
-wheel: .venv/.development
-	rm -rf dist $(WHEEL_ENV)
+wheel: dist use-wheel
+
+dist: .venv/.development
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist
+
+use-wheel:
+	rm -rf $(WHEEL_ENV)
 	$(PYTHON) -m venv $(WHEEL_ENV)
 	$(WHEEL_ENV)/bin/python $(PIP_INSTALL) dist/atcon-*.whl
 	.ci/use-wheel $(WHEEL_ENV)/bin
