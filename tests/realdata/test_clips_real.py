@@ -16,7 +16,9 @@ from atcon.data.clip_files import read_clip
 from atcon.data.images import resize
 from atcon.experiments.clips import make_clips
 from atcon.experiments.config import load_config
+from atcon.experiments.grid_tables import tables_of
 from atcon.experiments.run import run
+from atcon.experiments.shipped import experiment_of
 from atcon.records import read_csv, read_json
 from atcon.report import write_report
 
@@ -116,3 +118,10 @@ def test_a_run_goes_from_recordings_to_a_report_with_strips(tmp_path):
     assert (summary["unit"], summary["primary"], summary["resampled"]) == ("clips", "f1", "groups")
     assert {"supervised", "consistency", "simclr", "simclr_ours"} <= set(summary["stages"])
     assert "test clips" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_the_supplements_tables_is_drawn_of_these_events(monkeypatch):
+    monkeypatch.setenv("ATCON_DATA", str(ROOT.parent))
+    drawn = tables_of(experiment_of("supplement-tables", small=True), {})
+    page = Path(__file__).parents[2] / "docs/results/supplement-tables.md"
+    assert drawn.strip() in page.read_text(encoding="utf-8")

@@ -32,7 +32,8 @@ def lengths_tables(events: str | None) -> str:
     if events is not None:
         described = describe_source(data_path(events, "data.root"), shares=_SHARES)
         drawn.append(
-            f"The same of `{events}`, its patients divided into three parts of similar size:"
+            f"The same of `{events}`, its patients divided into three parts of similar size ("
+            f"{described['undivided']} events are of patients without a whole clip, in no part):"
         )
         for part, table in described["tables"].items():
             rows = {**table["classes"], **({"all": table["all"]} if part == "all" else {})}
