@@ -6,6 +6,7 @@ import typer
 
 from atcon import __version__
 from atcon.cli import (
+    advise,
     attend,
     check,
     clips,
@@ -55,6 +56,7 @@ app.command("repeat")(repeat.repeat)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("power")(power.power)
+app.command("advise")(advise.advise)
 app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
 app.command("clips")(clips.clips)

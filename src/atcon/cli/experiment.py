@@ -138,10 +138,10 @@ def run(
         raise typer.Exit(130) from None
     if not ended.text:
         draw_galleries(experiment, out)
-    _show(ended, script)
+    show_ended(ended, script)
 
 
-def _show(ended: "Ended", script: Path | None) -> None:
+def show_ended(ended: "Ended", script: Path | None) -> None:
     """Print or write what is to be submitted, and say what was not computed.
 
     Raises:

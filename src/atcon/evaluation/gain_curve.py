@@ -59,7 +59,9 @@ class GainCurve:
         return self.sizes[-1] * (2**REACH if len(self.sizes) > 1 else 1)
 
 
-def gain_curve(sizes: Sequence[int], gains: ArrayLike, shared: ArrayLike | None = None) -> GainCurve:
+def gain_curve(
+    sizes: Sequence[int], gains: ArrayLike, shared: ArrayLike | None = None
+) -> GainCurve:
     """Check the gains of a series of training-set sizes.
 
     Raises:
@@ -82,9 +84,9 @@ def gain_curve(sizes: Sequence[int], gains: ArrayLike, shared: ArrayLike | None 
 def ways_to(curve: GainCurve, size: float) -> Floats:
     """Give the weights of a seed's gains that say what it gains at a size, `[way, size]`.
 
-    Within the measured sizes there is one way: straight over log N from one size to the next. Beyond
-    them there are two: the gain stays as at the largest size, or it follows the least-squares line
-    over log N through the last three sizes.
+    Within the measured sizes there is one way: straight over log N from one size to the next.
+    Beyond them there are two: the gain follows the least-squares line over log N through the last
+    three sizes, or stays as at the largest.
 
     Raises:
         InputError: The size is below the smallest, or beyond `reach`.
@@ -106,8 +108,9 @@ def ways_to(curve: GainCurve, size: float) -> Floats:
 
 
 def at_size(curve: GainCurve, size: float, level: float) -> Bounds:
-    """The gain at a size, `[...]`: the interval spans those of all ways to it, the value is of the
-    first; with two ways it covers at least as often as that of the right one.
+    """The gain at a size, `[...]`, as the first way to it has it; its interval spans all ways'.
+
+    It covers at least as often as that of the right way.
 
     Raises:
         InputError: As for `ways_to`.
@@ -125,27 +128,63 @@ def places(curve: GainCurve) -> Floats:
 def fading(curve: GainCurve, least: float, level: float) -> Bounds:
     """The size from which the gain is below the least that matters, `[...]`.
 
-    The interval has all sizes at which that of the gain holds `least` (Fieller, 1954); its ends are
-    NaN where the gain is above up to the reach (then `low` too, or `high` alone), and at the
-    smallest size where it may be below from the start.
+    The interval has all sizes at which that of the gain holds `least` (Fieller, 1954), rounded
+    outwards to `places`. NaN: up to the reach there is no such end. The smallest size: the gain is,
+    or may be, below from the start.
     """
     sizes = places(curve)
     found = [at_size(curve, size, level) for size in sizes]
-    below = [np.stack([getattr(one, end) for one in found], axis=-1) for end in ("value", "low")]
-    above = np.stack([one.high for one in found], axis=-1) >= least
-    first = [_first(ends < least, sizes) for ends in below]
-    after = len(sizes) - 1 - above[..., ::-1].argmax(axis=-1)
-    last = np.where(above.any(axis=-1), sizes[after], sizes[0])
-    return Bounds(first[0], first[1], np.where(above[..., -1], np.nan, last))
+    value, low, high = (
+        np.stack([getattr(one, end) for one in found], axis=-1) for end in ("value", "low", "high")
+    )
+    before = np.concatenate([sizes[:1], sizes[:-1]])
+    above = high >= least
+    last = len(sizes) - above[..., ::-1].argmax(axis=-1)
+    after = np.where(above.any(axis=-1), sizes[np.minimum(last, len(sizes) - 1)], sizes[0])
+    return Bounds(
+        _first(value < least, sizes),
+        _first(low < least, before),
+        np.where(above[..., -1], np.nan, after),
+    )
 
 
 def _first(holds: NDArray[np.bool_], sizes: Floats) -> Floats:
     return np.where(holds.any(axis=-1), sizes[holds.argmax(axis=-1)], np.nan)
 
 
+def shared_covariance(differences: ArrayLike, *, units: int) -> Floats:
+    """Covariance `[size, size]` of the mean gains that comes from test images all seeds share.
+
+    Over the resamples of the images two seeds vary together only by what the images have in common
+    in both, as in `components`.
+
+    Args:
+        differences: After minus before on the same resamples, `[seed, size, resample]`.
+        units: How many images, or whole groups, were resampled.
+
+    Raises:
+        InputError: There are fewer than two seeds, units, or resamples with a gain everywhere.
+    """
+    drawn = np.asarray(differences, dtype=float)
+    drawn = drawn[..., ~np.isnan(drawn).any(axis=(0, 1))]
+    seeds, sizes, resamples = drawn.shape
+    if min(seeds, units, resamples) < 2:
+        raise InputError(
+            f"{seeds} seeds, {units} test images and {resamples} resamples in which both methods "
+            "are defined: two or more of each are needed"
+        )
+    apart = drawn - drawn.mean(axis=-1, keepdims=True)
+    together = apart.sum(axis=0)
+    own = np.einsum("sir,sjr->ij", apart, apart)
+    between = (together @ together.T - own) / (seeds * (seeds - 1)) / (resamples - 1)
+    values, vectors = np.linalg.eigh(between * units / (units - 1))
+    return np.asarray((vectors * np.maximum(values, 0)) @ vectors.T).reshape(sizes, sizes)
+
+
 def moments(curve: GainCurve, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Weighted sums of the sizes: mean and variance over seeds `[..., row]`, and the variance of
-    the mean that comes from the shared test images, `[row]`.
+    """Mean and variance over seeds of weighted sums of the sizes, `[..., row]`.
+
+    The third number, `[row]`, is the variance of the mean that comes from the shared test images.
     """
     sums = curve.gains @ weights.T
     common = np.einsum("ri,ij,rj->r", weights, curve.shared, weights)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atcon.errors import InputError
-from atcon.evaluation.gain_curve import GainCurve, at_size, half_width, moments, ways_to
+from atcon.evaluation.gain_curve import Floats, GainCurve, at_size, half_width, moments, ways_to
 
 HELPS, SAME, HARMS, OPEN = "helps", "no difference", "harms", "cannot tell yet"
 SEEDS = 200
@@ -59,31 +59,34 @@ def verdict(curve: GainCurve, size: float, rule: Rule) -> NDArray[np.str_]:
     return np.select([same, strict.low > 0, strict.high < 0], [SAME, HELPS, HARMS], OPEN)
 
 
-def needed_seeds(
+def seeds_to_tell(
     curve: GainCurve, size: float, rule: Rule, *, wanted: float = 0.8, most: int = SEEDS
 ) -> int | None:
     """The fewest seeds, in all, that give a verdict in `wanted` of all experiments.
 
-    It holds if the gains and their scatter are as measured, which few seeds know only roughly. None
-    where not even `most` seeds are enough: then the ways on disagree, the test images alone leave it
-    open, or the gain is close to what matters least.
+    It holds if the gains and their scatter are as measured, which few seeds know only roughly.
+    None: not even `most` seeds are enough, since the ways on disagree, the test images alone leave
+    it open, or the gain is close to the least that matters.
 
     Raises:
         InputError: The size is out of reach, or there is more than one series of gains.
     """
-    from scipy.special import ndtri  # noqa: PLC0415 - slow to import, few callers
-
     if curve.gains.ndim != 2:
         raise InputError(f"gains of shape {curve.gains.shape}: expected those of one series")
     value, variance, common = moments(curve, ways_to(curve, size))
     for seeds in range(curve.seeds + 1, most + 1):
-        chance = float(ndtri(wanted)) * np.sqrt(variance / seeds + common)
-        same = half_width(variance, common, seeds, rule.confidence) + chance
-        clear = half_width(variance, common, seeds, rule.strict) + chance
-        if (
-            (np.abs(value) + same < rule.least).all()
-            or (value > clear).all()
-            or (-value > clear).all()
-        ):
+        if _chance(value, variance, common, seeds, rule) >= wanted:
             return seeds
     return None
+
+
+def _chance(value: Floats, variance: Floats, common: Floats, seeds: int, rule: Rule) -> float:
+    """Probability of the likeliest verdict: that its least sure way gives it."""
+    from scipy.special import ndtr  # noqa: PLC0415 - slow to import, few callers
+
+    spread = np.maximum(np.sqrt(variance / seeds + common), 1e-12)
+    inside = rule.least - half_width(variance, common, seeds, rule.confidence)
+    clear = half_width(variance, common, seeds, rule.strict)
+    same = ndtr((inside - value) / spread) - ndtr((-inside - value) / spread)
+    helps, harms = (ndtr((sign * value - clear) / spread) for sign in (1, -1))
+    return max(float(one.min()) for one in (same, helps, harms))
