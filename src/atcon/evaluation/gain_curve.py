@@ -84,8 +84,9 @@ def gain_curve(
 def ways_to(curve: GainCurve, size: float) -> Floats:
     """Give the weights of a seed's gains that say what it gains at a size, `[way, size]`.
 
-    Within the measured sizes there is one way: straight over log N from one size to the next.
-    Beyond them there are two: the gain follows the least-squares line over log N through the last
+    To a measured size there is one way. Between two there are three: straight over log N from one
+    to the other, or as at either, between which lies any gain that only rises or only falls there.
+    Beyond all there are two: the gain follows the least-squares line over log N through the last
     three sizes, or stays as at the largest.
 
     Raises:
@@ -98,8 +99,12 @@ def ways_to(curve: GainCurve, size: float) -> Floats:
             f"something of N = {curve.sizes[0]} to {curve.reach}"
         )
     units = np.eye(len(x))
-    if size <= curve.sizes[-1]:
-        return np.stack([[np.interp(at, x, unit) for unit in units]])
+    if size in curve.sizes:
+        return units[[curve.sizes.index(int(size))]]
+    if size < curve.sizes[-1]:
+        above = int(np.searchsorted(x, at))
+        straight = np.array([np.interp(at, x, unit) for unit in units])
+        return np.stack([straight, units[above - 1], units[above]])
     line = np.zeros(len(x))
     last = x[-_LINE:]
     apart = last - last.mean()
