@@ -127,7 +127,8 @@ def at_size(curve: GainCurve, size: float, level: float) -> Bounds:
 def places(curve: GainCurve) -> Floats:
     """Sizes from the smallest to the reach, evenly over log N, for drawing and for `fading`."""
     first, last = np.log2(curve.sizes[0]), np.log2(curve.reach)
-    return np.exp2(np.linspace(first, last, 1 + round(_STEPS * (last - first))))
+    found = np.exp2(np.linspace(first, last, 1 + round(_STEPS * (last - first))))
+    return np.clip(found, curve.sizes[0], curve.reach)  # against rounding
 
 
 def fading(curve: GainCurve, least: float, level: float) -> Bounds:

@@ -11,6 +11,9 @@ from atcon.evaluation.gain_curve import Floats, GainCurve, at_size, half_width, 
 HELPS, SAME, HARMS, OPEN = "helps", "no difference", "harms", "cannot tell yet"
 SEEDS = 200
 """Where the search for the seeds that are needed ends."""
+_MOVED, _STILL = 5, 22
+"""Runs that changed anything, or else runs in all, before "no difference" is said: of 22 runs that
+all kept their start, at most a tenth of all runs gain anything (0.9²² < 0.1)."""
 _STRICT = 10
 """How many times rarer a false gain or harm is than an interval of the confidence misses."""
 
@@ -47,7 +50,8 @@ class Rule:
 def verdict(curve: GainCurve, size: float, rule: Rule) -> NDArray[np.str_]:
     """Give the verdict at a size, `[...]`.
 
-    * "no difference": the interval of the confidence lies within ± least.
+    * "no difference": the interval of the confidence lies within ± least, and enough runs changed
+      anything: many keep their start, with a gain of exactly 0, and a few such zeros look certain.
     * "helps", "harms": else, the strict interval lies above, or below, 0.
     * "cannot tell yet": neither.
 
@@ -56,7 +60,18 @@ def verdict(curve: GainCurve, size: float, rule: Rule) -> NDArray[np.str_]:
     """
     wide, strict = (at_size(curve, size, level) for level in (rule.confidence, rule.strict))
     same = (wide.low > -rule.least) & (wide.high < rule.least)
+    same &= _is_enough(_moved(curve, size) * curve.seeds, curve.seeds)
     return np.select([same, strict.low > 0, strict.high < 0], [SAME, HELPS, HARMS], OPEN)
+
+
+def _moved(curve: GainCurve, size: float) -> Floats:
+    """Share of the seeds that gain or lose anything, on the way to a size where fewest do."""
+    sums = curve.gains @ ways_to(curve, size).T
+    return np.asarray((np.abs(sums) > 1e-9).mean(axis=-2).min(axis=-1))
+
+
+def _is_enough(moved: Floats, seeds: int) -> NDArray[np.bool_]:
+    return np.asarray((np.round(moved, 6) >= min(seeds, _MOVED)) | (seeds >= _STILL))
 
 
 def seeds_to_tell(
@@ -74,14 +89,18 @@ def seeds_to_tell(
     if curve.gains.ndim != 2:
         raise InputError(f"gains of shape {curve.gains.shape}: expected those of one series")
     value, variance, common = moments(curve, ways_to(curve, size))
+    moved = _moved(curve, size)
     for seeds in range(curve.seeds + 1, most + 1):
-        if _chance(value, variance, common, seeds, rule) >= wanted:
+        same, clear = _chances(value, variance, common, seeds, rule)
+        if max(clear, same * _is_enough(moved * seeds, seeds)) >= wanted:
             return seeds
     return None
 
 
-def _chance(value: Floats, variance: Floats, common: Floats, seeds: int, rule: Rule) -> float:
-    """Probability of the likeliest verdict: that its least sure way gives it."""
+def _chances(
+    value: Floats, variance: Floats, common: Floats, seeds: int, rule: Rule
+) -> tuple[float, float]:
+    """Probability of "no difference", and of the likelier of the others, on the least sure way."""
     from scipy.special import ndtr  # noqa: PLC0415 - slow to import, few callers
 
     spread = np.maximum(np.sqrt(variance / seeds + common), 1e-12)
@@ -89,4 +108,4 @@ def _chance(value: Floats, variance: Floats, common: Floats, seeds: int, rule: R
     clear = half_width(variance, common, seeds, rule.strict)
     same = ndtr((inside - value) / spread) - ndtr((-inside - value) / spread)
     helps, harms = (ndtr((sign * value - clear) / spread) for sign in (1, -1))
-    return max(float(one.min()) for one in (same, helps, harms))
+    return float(same.min()), max(float(helps.min()), float(harms.min()))

@@ -98,6 +98,24 @@ def test_a_definite_verdict_is_right_in_nine_of_ten_of_many_cases(name):
     check_every_scenario(name, 2000, SEEDS)
 
 
+def test_a_few_runs_that_kept_their_start_do_not_make_no_difference():
+    for seeds in (3, 5, 10, 21):
+        assert verdict(gain_curve(SIZES, np.zeros((seeds, 4))), FULL, RULE) == OPEN
+    assert verdict(gain_curve(SIZES, np.zeros((22, 4))), FULL, RULE) == SAME
+    assert seeds_to_tell(gain_curve(SIZES, np.zeros((5, 4))), FULL, RULE) == 22
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6])
+@pytest.mark.parametrize("name", ["constant gain", "constant harm", "line", "power"])
+def test_gains_of_some_runs_only_are_not_taken_for_none(name, kept):
+    rng, true = np.random.default_rng(8), CURVES[name]
+    for seeds in SEEDS:
+        changes = rng.random((2000, seeds, 4)) >= kept
+        gains = changes * drawn(lambda n: true(n) / (1 - kept), 1, seeds, 2000, rng)
+        said = verdict(gain_curve(SIZES, gains), 16, RULE)
+        assert (said == SAME).mean() <= 0.02
+
+
 @pytest.mark.parametrize("name", ["nothing", "constant gain", "constant harm", "line", "power"])
 def test_more_seeds_leave_fewer_cases_open(name):
     definite = [shares(name, 0.5, seeds, 400).definite for seeds in (3, 6, 12, 24, 48)]
