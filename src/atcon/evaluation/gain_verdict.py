@@ -92,7 +92,9 @@ def seeds_to_tell(
     moved = _moved(curve, size)
     for seeds in range(curve.seeds + 1, most + 1):
         same, clear = _chances(value, variance, common, seeds, rule)
-        if max(clear, same * _is_enough(moved * seeds, seeds)) >= wanted:
+        if not _is_enough(moved * seeds, seeds):
+            same = 0.0
+        if max(clear, same) >= wanted:
             return seeds
     return None
 

@@ -31,6 +31,11 @@ def _about(record: Record, name: str, found: Record) -> Iterator[str]:
         )
     yield f"At {where} {_MEANINGS[at['verdict']]}: {_said(record, found)}."
     if at["verdict"] == OPEN:
+        if -record["least_gain"] < at["low"] and at["high"] < record["least_gain"]:
+            yield (
+                f"The interval lies within ±{record['least_gain']:g}, but too few runs changed "
+                "anything to rely on it: one that keeps its start gains exactly 0."
+            )
         yield _more(record, found)
     yield _fades(record, found)
 

@@ -167,6 +167,13 @@ def test_the_size_where_the_gain_fades_is_said():
     assert fades["value"] == pytest.approx(2 * 2**2.5, rel=0.15)
 
 
+def test_it_says_that_too_few_runs_changed_anything():
+    plan = plan_of("digits", sizes=(2, 4), at=8)
+    record = advice_of(plan, records_with(plan, lambda n: 0 * n, scatter=0), Rule(0.5))
+    assert record["against"]["supervised"]["verdict"] == OPEN
+    assert "too few runs changed anything" in " ".join(sentences(record))
+
+
 def test_a_missing_cell_is_named():
     plan = plan_of("digits", sizes=(2, 4), at=8)
     records = records_with(plan, lambda n: 0 * n)
