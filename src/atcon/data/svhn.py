@@ -44,6 +44,7 @@ def svhn(
     root: str | Path,
     *,
     extra: bool = False,
+    published_parts: bool = False,
     download: bool = False,
     on_bad_image: OnBadImage = "skip",
     watch: Watcher = SILENT,
@@ -60,6 +61,7 @@ def svhn(
     Args:
         root: The folder of the files, or its parent with a folder `svhn`.
         extra: The pool holds `extra_32x32.mat` too.
+        published_parts: The training file must be there; the test file alone is not divided.
         download: Download the files that are missing (250 MB, with extra 1.6 GB).
         on_bad_image: What happens to a box outside its image, and to a digit of the test file that
             belongs to no known street image where the file must be divided.
@@ -69,7 +71,8 @@ def svhn(
         InputError: A file or table is missing or malformed, or cannot be downloaded; it is named.
         BadImageError: A digit is unusable and the policy is "error".
     """
-    base, parts = _find(Path(root), extra, watch if download else None)
+    divides = not (extra or published_parts)
+    base, parts = _find(Path(root), extra, divides, watch if download else None)
     index = _Index(base, parts, on_bad_image)
     if parts == ("test",):
         divided = index.divided()
@@ -94,7 +97,9 @@ def _file(part: str) -> str:
     return f"{part}_32x32.mat"
 
 
-def _find(root: Path, extra: bool, watch: Watcher | None) -> tuple[Path, tuple[str, ...]]:
+def _find(
+    root: Path, extra: bool, divides: bool, watch: Watcher | None
+) -> tuple[Path, tuple[str, ...]]:
     """Give the folder and the parts to read; the test part comes last."""
     wanted = ("train", "extra", "test") if extra else ("train", "test")
     places = (root, root / "svhn")
@@ -104,14 +109,17 @@ def _find(root: Path, extra: bool, watch: Watcher | None) -> tuple[Path, tuple[s
         for part in missing:
             _download(base, part, watch)
         return base, wanted
-    if missing == ["train"] and not extra and (base / BOXES["test"]).is_file():
+    if missing == ["train"] and divides and (base / BOXES["test"]).is_file():
         return base, ("test",)
     if missing:
+        alone = (
+            f". {_file('test')} alone is enough if {BOXES['test']} beside it says which street "
+            f"image each digit is from"
+        )
         raise InputError(
             f"data.root: {base} holds no {' and no '.join(map(_file, missing))}. Set data.root to "
-            f"the folder of SVHN's files, or data.download=true to download them. "
-            f"{_file('test')} alone is enough if {BOXES['test']} beside it says which street image "
-            f"each digit is from"
+            f"the folder of SVHN's files, or data.download=true to download them"
+            f"{alone if divides else ''}"
         )
     return base, wanted
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class Experiment(BaseModel):
         tables: What `tables_of` shows.
         paper: The paper's numbers that stand beside ours.
         events: A table of events to describe, below the folder of data: no runs.
+        words: What the command line is given to have it; no part of the file.
+        smaller: The same for its form for the data at hand; empty where that is no other form.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +61,8 @@ class Experiment(BaseModel):
     tables: tuple[Table, ...] = ("gains", "seconds")
     paper: Paper | None = None
     events: str | None = None
+    words: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+    smaller: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
     @model_validator(mode="after")
     def _has_cells(self) -> Self:
@@ -76,6 +81,11 @@ class Experiment(BaseModel):
             for count in self.per_class
             for seed in self.seeds
         ]
+
+    def command(self, *, small: bool = False) -> str:
+        """Give the command that runs it, or its form for the data at hand."""
+        words = self.smaller if small else self.words or (self.name,)
+        return f"atcon experiment run {shlex.join(words)}"
 
     def run_config(self, cell: "Cell", overrides: Iterable[str] = ()) -> RunConfig:
         """Give the configuration of a cell's run.

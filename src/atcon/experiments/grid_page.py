@@ -25,9 +25,7 @@ def page_of(experiment: Experiment, records: Records) -> dict[str, Any]:
         InputError: There is no record.
     """
     if not records:
-        raise InputError(
-            f"{experiment.name} has no finished cell: atcon experiment run {experiment.name}"
-        )
+        raise InputError(f"{experiment.name} has no finished cell: {experiment.command()}")
     sizes = [_of_size(records, count) for count in _sizes(records)]
     titles = _titles(records)
     first = next(iter(records.values()))

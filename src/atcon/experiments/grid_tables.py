@@ -44,9 +44,7 @@ def tables_of(experiment: Experiment, records: Records, against: str | None = No
     if experiment.events or "lengths" in experiment.tables:
         return lengths_tables(experiment.events)
     if not records and not (experiment.paper or experiment.rows):
-        raise InputError(
-            f"{experiment.name} has no finished cell: atcon experiment run {experiment.name}"
-        )
+        raise InputError(f"{experiment.name} has no finished cell: {experiment.command()}")
     drawn = [_state(experiment, records)]
     if experiment.paper is not None or experiment.rows:
         drawn.append(text(paper_tables(experiment, records), experiment.title))
@@ -301,7 +299,7 @@ _OTHERS: dict[str, Callable[[Records], str]] = {
 def _state(experiment: Experiment, records: Records) -> str:
     """Say what the tables rest on."""
     if not records:
-        return f"No cell is finished yet: atcon experiment run {experiment.name}"
+        return f"No cell is finished yet: {experiment.command()}"
     lines = [
         (f"{network}, " if network else "")
         + f"N = {count}: {len(own)} of {len(experiment.seeds)} seeds "

@@ -95,6 +95,7 @@ class DataConfig(_Section):
     clip: ClipConfig | None = None
     division_seed: Annotated[int, Field(ge=0)] = 0
     extra: bool = False
+    published_parts: bool = False
     download: bool = False
     on_bad_image: BadImage = "skip"
     augmentation: Literal["paper", "horizontal", "rotation", "clip", "none"] = "paper"

@@ -69,12 +69,14 @@ def _content(text: str, source: str) -> dict[str, Any]:
 def _form(content: Mapping[str, Any], source: str, small: bool) -> Experiment:
     """Take the full form, or lay the small one over it."""
     full = {key: value for key, value in content.items() if key not in ("small", "of")}
+    full |= {"words": (source,), "smaller": (source, "--small") if "small" in content else ()}
     changes = content.get("small") if small else None
     if changes is None:
         return _valid(_with_cells(full, content.get("of"), small=False), source)
     if not isinstance(changes, dict):
         raise InputError(f"{source}: small: write what it changes, such as per_class: [2, 4]")
     one = {**full, "name": f"{full.get('name')}-small", **changes}
+    one |= {"words": full["smaller"], "smaller": ()}
     if full.get("paper") and changes.get("paper"):
         one["paper"] = {**full["paper"], **changes["paper"]}
     of = one.pop("of", content.get("of"))

@@ -17,7 +17,7 @@ SOURCE_WEIGHTS = "source"
 _OWN = {
     "digits": set(),
     "voc": {"root", "classes", "download"},
-    "svhn": {"root", "extra", "download"},
+    "svhn": {"root", "extra", "published_parts", "download"},
     "folder": {"root", "classes", "csv", "boxes", "group"},
     "coco": {"root", "classes", "annotations", "group"},
     "xml": {"root", "classes", "group"},
@@ -50,6 +50,19 @@ def image_set_of(config: DataConfig, progress: Progress | None = None) -> ImageS
     return _SOURCES[config.name](config, config.root)
 
 
+def check_sources(config: RunConfig) -> None:
+    """See whether the data set and the starting weights of a run are there; decode no image.
+
+    Raises:
+        InputError: As for `image_set_of`, or the weights are missing.
+    """
+    if not config.data.download:
+        image_set_of(config.data)
+    given = config.model.weights
+    if given is not None and given != SOURCE_WEIGHTS and given not in ONLINE:
+        data_path(given, "model.weights")
+
+
 def _voc(config: DataConfig, root: str, progress: Progress) -> ImageSet:
     return voc(
         _fetched(root, "VOC 2012", download=config.download),
@@ -64,6 +77,7 @@ def _svhn(config: DataConfig, root: str, progress: Progress) -> ImageSet:
     return svhn(
         _fetched(root, "SVHN", download=config.download),
         extra=config.extra,
+        published_parts=config.published_parts,
         download=config.download,
         on_bad_image=config.on_bad_image,
         watch=progress,

@@ -34,7 +34,7 @@ def test_without_records_nothing_is_written_and_the_next_step_is_named(folder):
     places = ("--results", folder / "nowhere", "--out", target)
     ended = atcon("experiment", "report", folder / "small.yaml", *places)
     assert ended.code == 2
-    assert "no finished cell: atcon experiment run small" in ended.err
+    assert f"no finished cell: atcon experiment run {folder / 'small.yaml'}" in ended.err
     assert not target.exists()
 
 

@@ -76,6 +76,18 @@ def test_whoever_comes_second_finds_the_record_of_the_first(work, quick):
     assert work.record(ONE.cells[0]).read_bytes() == before
 
 
+@pytest.mark.parametrize("engine", ["here", "processes"])
+def test_missing_data_are_said_once_with_the_form_that_runs_without_them(engine, tmp_path):
+    places = ("--out", tmp_path / "runs", "--results", tmp_path / "results", "--quiet")
+    where = ("--set", f"data.root={tmp_path / 'VOC2012'}")
+    ended = atcon("experiment", "run", "table2", *places, *where, "--engine", engine)
+    assert ended.code == 2
+    assert ended.err.count(str(tmp_path / "VOC2012")) == 1
+    assert "data.download=true" in ended.err
+    assert "atcon experiment run table2 --small" in ended.err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
     path = tmp_path / "cell"
     code = (

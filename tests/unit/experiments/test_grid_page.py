@@ -76,5 +76,5 @@ def test_followed_rounds_are_averaged_over_seeds(experiment):
 
 
 def test_without_a_finished_cell_it_says_how_to_get_one(experiment):
-    with pytest.raises(InputError, match="no finished cell: atcon experiment run small"):
+    with pytest.raises(InputError, match=r"no finished cell: atcon experiment run .*small\.yaml"):
         page_of(experiment, {})

@@ -2,6 +2,7 @@ import pytest
 
 from atcon.errors import InputError
 from atcon.experiments.grid import of_network
+from atcon.experiments.grid_tables import tables_of
 from atcon.experiments.shipped import experiment_of, experiments
 
 FULL = """\
@@ -52,6 +53,12 @@ def test_a_small_form_changes_what_it_names_and_has_cells_of_its_own(tmp_path):
     assert small.seeds == full.seeds
     assert small.paper.network == "resnet50"
     assert small.paper.rows == full.paper.rows
+
+
+@pytest.mark.parametrize(("small", "words"), [(False, "svhn"), (True, "svhn --small")])
+def test_the_next_step_is_named_by_the_words_that_the_command_line_takes(small, words):
+    drawn = tables_of(experiment_of("svhn", small=small), {})
+    assert drawn.startswith(f"No cell is finished yet: atcon experiment run {words}\n")
 
 
 def test_an_experiment_without_a_small_form_has_one_form(tmp_path):

@@ -12,6 +12,7 @@ from atcon.experiments.engines.work import Ended, Options, Work
 from atcon.experiments.grid import Cell
 from atcon.experiments.progress import Progress
 from atcon.experiments.shared import release
+from atcon.experiments.sources import check_sources
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,22 @@ class Engine:
         title: Where they are computed.
         run: Computes them.
         options: The options that it looks at.
+        local: Whether it reads the data on this machine.
     """
 
     title: str
     run: Callable[[Work, Sequence[Cell], Options, Progress], Ended]
     options: frozenset[str] = frozenset()
+    local: bool = False
 
 
 ENGINES: dict[str, Engine] = {
-    "here": Engine("this process", run_here),
+    "here": Engine("this process", run_here, local=True),
     "processes": Engine(
         "processes of this machine",
         run_in_processes,
         frozenset({"workers", "retries", "threads"}),
+        local=True,
     ),
     "ray": Engine(
         "a Ray cluster",
@@ -62,17 +66,32 @@ def run_cells(
     weights are kept or another experiment uses them.
 
     Raises:
-        InputError: The configuration is wrong, a record is of another one, or an option does not
-            belong to the engine.
+        InputError: The configuration is wrong, a record is of another one, the data are missing,
+            or an option does not belong to the engine.
     """
     if engine not in ENGINES:
         raise no_such("engine", engine, ENGINES)
     options, progress = options or Options(), progress or Progress()
     _check(engine, options)
-    ended = ENGINES[engine].run(work, work.missing(cells, progress), options, progress)
+    missing = work.missing(cells, progress)
+    if ENGINES[engine].local:
+        _check_sources(work, missing)
+    ended = ENGINES[engine].run(work, missing, options, progress)
     if not work.keep_weights and all(work.record(c).exists() for c in work.experiment.cells):
         release(work.shared, work.experiment.name)
     return ended
+
+
+def _check_sources(work: Work, cells: Sequence[Cell]) -> None:
+    """Say once what is missing, not for every cell."""
+    first = {cell.network: cell for cell in reversed(cells)}  # cells of a network share their data
+    for cell in first.values():
+        try:
+            check_sources(work.config(cell))
+        except InputError as error:
+            smaller = work.experiment.command(small=True) if work.experiment.smaller else ""
+            hint = f"; the form for the data at hand: {smaller}" if smaller else ""
+            raise InputError(f"{work.experiment.name}: {error}{hint}") from error
 
 
 def _check(engine: str, options: Options) -> None:
