@@ -1,6 +1,7 @@
 """`atcon run CONFIG`: the main job."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,11 @@ def run(
     execute(config, overrides, out, quiet=quiet, as_json=as_json, resume=resume)
 
 
+def rank_of_torchrun() -> int | None:
+    """Give the number of this process among those that torchrun started; None without it."""
+    return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+
 def execute(
     source: str,
     overrides: list[str],
@@ -50,18 +56,23 @@ def execute(
     if resume and out is None:
         raise InputError("--resume continues the run in --out: give its folder")
     config = load_config(source, overrides)
-    folder = out or options.default_out(config.name)
+    rank = rank_of_torchrun()
+    if rank is not None and out is None:
+        raise InputError("under torchrun all processes write one folder: give --out")
+    folder, others = out or options.default_out(config.name), bool(rank)
 
     from atcon.cli.display import progress_for, show_summary  # noqa: PLC0415
     from atcon.experiments.run import run as run_pipeline  # noqa: PLC0415
     from atcon.report import write_report  # noqa: PLC0415
 
     try:
-        with progress_for(quiet=quiet or as_json) as progress:
+        with progress_for(quiet=quiet or as_json or others) as progress:
             summary = run_pipeline(config, folder, resume=resume, progress=progress)
     except KeyboardInterrupt:
         typer.echo(f"\natcon: stopped; continue with --resume --out {folder}", err=True)
         raise typer.Exit(130) from None
+    if others:  # the first process shows the result
+        return
     report = write_report(folder)
     if as_json:
         typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))

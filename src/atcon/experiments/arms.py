@@ -43,12 +43,14 @@ class Arm:
         plan: Makes the plan of its stage.
         start: The stage it starts from; None for the weights before any training.
         judged: Whether it is evaluated; a mere step on the way is not.
+        divisible: Whether several processes can have parts of its batches.
     """
 
     title: str
     plan: Callable[[Bench], Plan]
     start: str | None = "supervised"
     judged: bool = True
+    divisible: bool = True
 
 
 BASELINES: dict[str, Arm] = {
@@ -63,13 +65,15 @@ BASELINES: dict[str, Arm] = {
     "layer_attention_ours": Arm("layer attention + ours", layer_attention_ours),
     "simclr": Arm("SimCLR", supervised, "simclr_pretraining"),
     "simclr_ours": Arm("SimCLR + ours", fine_tuning, "simclr"),
-    "laso": Arm("LaSO", laso),
-    "fixmatch": Arm("FixMatch", fixmatch),
+    "laso": Arm("LaSO", laso, divisible=False),
+    "fixmatch": Arm("FixMatch", fixmatch, divisible=False),
 }
 """What the key `baselines` takes: alternatives that a run trains and judges beside the method."""
 
 _STEPS_ON_THE_WAY = {
-    "simclr_pretraining": Arm("SimCLR pretraining", simclr_pretraining, None, judged=False),
+    "simclr_pretraining": Arm(
+        "SimCLR pretraining", simclr_pretraining, None, judged=False, divisible=False
+    ),
 }
 
 RESERVED = frozenset({"supervised", "consistency", "uniform", *BASELINES, *_STEPS_ON_THE_WAY})

@@ -28,6 +28,7 @@ from atcon.experiments.bench import (
     labelled_batches,
     labelled_count,
     seeded,
+    step_of,
     unlabelled_batches,
     unlabelled_count,
     view_batches,
@@ -42,7 +43,7 @@ def layer_attention(bench: Bench) -> Plan:
     """Fine-tune for layer attention consistency (L_AC alone: the row of table 2)."""
     settings = bench.config.consistency
     loss = _layer_attention_loss(bench, separability=False)
-    step = layer_attention_step(bench.fabric.setup_module(loss), loss)
+    step = _layer_step(bench, loss)
     batches = unlabelled_batches(bench, "consistency", settings.batch_size)
     return Plan(settings, every_batch(step, batches), unlabelled_count(bench, settings))
 
@@ -52,7 +53,7 @@ def layer_attention_full(bench: Bench) -> Plan:
     settings = bench.config.supervised
     loss = _layer_attention_loss(bench, separability=True)
     weight = bench.config.layer_attention.weight
-    layers = _weighted(layer_attention_step(bench.fabric.setup_module(loss), loss), weight)
+    layers = _weighted(_layer_step(bench, loss), weight)
     step = sum_of(supervised_step_of(bench, settings), layers)
     batches = labelled_batches(bench, "supervised", settings.batch_size)
     count = labelled_count(bench, settings)
@@ -63,7 +64,7 @@ def layer_attention_ours(bench: Bench) -> Plan:
     """Fine-tune for both: consistency of our maps and of the layers'."""
     plan = fine_tuning(bench)
     loss = _layer_attention_loss(bench, separability=False)
-    layers = layer_attention_step(bench.fabric.setup_module(loss), loss)
+    layers = _layer_step(bench, loss)
 
     def schedule(epoch: int) -> Iterator[tuple[Step, Batch]]:
         return ((sum_of(step, layers), batch) for step, batch in plan.schedule(epoch))
@@ -164,6 +165,10 @@ def _layer_attention_loss(bench: Bench, *, separability: bool) -> LayerAttention
         omega=settings.omega,
         threshold=settings.threshold,
     )
+
+
+def _layer_step(bench: Bench, loss: LayerAttentionLoss) -> Step:
+    return step_of(bench, loss, lambda module: layer_attention_step(module, loss))
 
 
 def _weighted(step: Step, weight: float) -> Step:

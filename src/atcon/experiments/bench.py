@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from atcon.attention import logits_of
 from atcon.baselines import ViewBatch
@@ -18,7 +18,18 @@ from atcon.experiments.folder import RunFolder
 from atcon.experiments.progress import Progress
 from atcon.experiments.sections import RunConfig, StageConfig
 from atcon.models import Network
-from atcon.training import Batch, Batches, cross_entropy, generator_of, seed_of
+from atcon.training import (
+    ALONE,
+    Addend,
+    Batch,
+    Batches,
+    Processes,
+    Step,
+    cross_entropy,
+    divided,
+    generator_of,
+    seed_of,
+)
 from atcon.types import Example
 
 EVALUATION_BATCH = 32
@@ -42,6 +53,7 @@ class Bench:
         metric: Of the validation, which chooses epochs: "map" or "f1".
         layer: What Grad-CAM explains.
         progress: Told about every step.
+        processes: Those that share every batch.
     """
 
     config: RunConfig
@@ -57,6 +69,7 @@ class Bench:
     metric: str
     layer: str
     progress: Progress
+    processes: Processes = ALONE
 
     @cached_property
     def unlabelled_pixels(self) -> Tensor:
@@ -162,6 +175,18 @@ def _measurer(
     return measure
 
 
+def step_of(bench: Bench, loss: nn.Module, make: Callable[[nn.Module], Step]) -> Step:
+    """Make a step on the device, which can be asked of a part of a batch.
+
+    Args:
+        bench: What it works on.
+        loss: A mean over the images of a batch.
+        make: Gives the step of a loss.
+    """
+    addend = Addend(loss)
+    return divided(make(bench.fabric.setup_module(addend)), addend)
+
+
 def labelled_batches(
     bench: Bench, stage: str, size: int, augmentation: str | None = None
 ) -> Batches:
@@ -240,10 +265,14 @@ def _batches(
     def batches(epoch: int) -> Iterator[Batch]:
         generator = generator_of(bench.config.seed, stage, epoch)
         for chunk in _chunks(len(names), size, generator):
+            seen = augment(pixels[chunk], generator)  # whole: every process draws the same numbers
+            part = bench.processes.part(len(chunk))
+            own = chunk[part]
             yield Batch(
-                inputs_of(augment(pixels[chunk], generator), bench.network, bench.fabric.device),
-                labels[chunk].to(bench.fabric.device),
-                tuple(names[index] for index in chunk.tolist()),
+                inputs_of(seen[part], bench.network, bench.fabric.device),
+                labels[own].to(bench.fabric.device),
+                tuple(names[index] for index in own.tolist()),
+                share=len(own) / len(chunk),
             )
 
     return batches

@@ -190,9 +190,11 @@ def check_record(path: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def fingerprint(config: RunConfig) -> str:
-    """SHA-256 of what differs from the defaults, but the name and the device.
+    """SHA-256 of what differs from the defaults, but the name and the devices.
 
     A key that a later version adds changes no fingerprint.
     """
-    content = config.model_dump(mode="json", exclude={"device", "name"}, exclude_defaults=True)
+    content = config.model_dump(
+        mode="json", exclude={"device", "devices", "name"}, exclude_defaults=True
+    )
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -14,10 +14,11 @@ from atcon.experiments.bench import (
     labelled_batches,
     labelled_count,
     seeded,
+    step_of,
     unlabelled_batches,
     unlabelled_count,
 )
-from atcon.experiments.sections import RunConfig, StageConfig
+from atcon.experiments.sections import ConsistencyConfig, RunConfig, StageConfig
 from atcon.experiments.stages import Plan
 from atcon.experiments.supervised_arms import supervised_step_of
 from atcon.training import (
@@ -72,17 +73,7 @@ def consistency_loss(
         if matching is not None and MATCHINGS[matching].by != "mask":  # dimming needs a mask
             matching, maps = "mask", maps or MATCHINGS[matching].maps
     else:
-        options = MaskOptions(
-            smooth=settings.mask_smooth,
-            slope=settings.mask_slope,
-            value=settings.mask_value,
-            floor=settings.mask_floor,
-            strength=_number_or_range(settings.mask_strength),
-            temperature=_number_or_range(settings.mask_temperature),
-            noise=settings.mask_noise,
-            scales=settings.mask_scales,
-            anneal=settings.mask_anneal,
-        )
+        options = mask_options_of(settings)
     return ConsistencyLoss(
         model,
         layer,
@@ -102,6 +93,21 @@ def consistency_loss(
         batch_statistics=settings.batch_norm == "batch",
         micro_batch=settings.micro_batch,
         generator=torch.Generator(),
+    )
+
+
+def mask_options_of(settings: ConsistencyConfig) -> MaskOptions:
+    """Give what a configuration says of its masks beside their kind."""
+    return MaskOptions(
+        smooth=settings.mask_smooth,
+        slope=settings.mask_slope,
+        value=settings.mask_value,
+        floor=settings.mask_floor,
+        strength=_number_or_range(settings.mask_strength),
+        temperature=_number_or_range(settings.mask_temperature),
+        noise=settings.mask_noise,
+        scales=settings.mask_scales,
+        anneal=settings.mask_anneal,
     )
 
 
@@ -165,7 +171,7 @@ def _consistency(bench: Bench, *, uniform: bool) -> tuple[ConsistencyLoss, Step,
         multi_label=bench.multi_label,
         teacher=_teacher(bench),
     )
-    step = consistency_step(bench.fabric.setup_module(loss), loss)
+    step = step_of(bench, loss, lambda module: consistency_step(module, loss))
     if loss.teacher is not None:
         step = _teaching(step, loss.teacher, bench)
     batches = unlabelled_batches(bench, "consistency", bench.config.consistency.batch_size)

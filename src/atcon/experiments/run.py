@@ -1,7 +1,9 @@
 """The main job: train, fine-tune for consistency, run the control, evaluate, write the records."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from atcon.experiments import summary
 from atcon.experiments.arms import arms_of
 from atcon.experiments.bench import Bench, probabilities_of
 from atcon.experiments.config import dump_config, variant_of
+from atcon.experiments.dividing import check_divisible, count_of, on_gpu, started_by_torchrun
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
+from atcon.experiments.launch import launch
 from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.parts import followed_of, split_of, unlabelled_of
 from atcon.experiments.progress import Progress
@@ -32,7 +36,7 @@ from atcon.experiments.sources import check_fit, image_set_of, network_of
 from atcon.experiments.stages import StageResult
 from atcon.experiments.tables import write_stage_tables
 from atcon.models import Network
-from atcon.training import check_padding
+from atcon.training import ALONE, Processes, check_padding, together
 from atcon.training.selection import weights_of
 
 SUPERVISED, CONSISTENCY, UNIFORM = "supervised", "consistency", "uniform"
@@ -57,35 +61,72 @@ def run(
 
     Raises:
         InputError: The configuration, the data, the weights or the folder is wrong.
+        AtconError: One of several processes was lost, or failed.
     """
+    count, started = count_of(config), started_by_torchrun()
+    if count > 1:
+        check_divisible(config, count)
+    work = partial(_run, config, out, resume, shared)
+    if count == 1:
+        return work(ALONE, progress or Progress())
+    if started is not None:
+        with together(*started, "env://", on_gpu=on_gpu(config)) as processes:
+            return work(processes, progress or Progress())
+    RunFolder(out).check(dump_config(config), resume=resume)
+    result: dict[str, Any] = launch(work, count, progress or Progress(), on_gpu=on_gpu(config))
+    return result
+
+
+def _run(
+    config: RunConfig,
+    out: Path,
+    resume: bool,
+    shared: Path | None,
+    processes: Processes,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Run the pipeline in this process, of several or alone; the first one alone writes."""
     began = time.perf_counter()
-    progress = progress or Progress()
     folder, config_text = RunFolder(out), dump_config(config)
-    folder.check(config_text, resume=resume)
+    if processes.first:
+        folder.check(config_text, resume=resume)
     image_set = image_set_of(config.data, progress)
     network = network_of(config, len(image_set.classes))
     check_fit(network, image_set)
-    fabric = fabric_of(config)
+    fabric = fabric_of(config, processes)
     reader = Reader(image_set, size_of(config, network))
     split = split_of(config, reader)
     bench = _bench(config, folder, fabric, reader, network, split, progress)
+    bench.processes = processes
     for one in (config, *(variant_of(config, name) for name in config.variants)):
         try_maps(one, bench.network, bench.layer, bench.train.pixels[:1], fabric)
-    with folder.claimed(config_text, resume=resume):
-        record = _run_stages(bench, image_set, split, shared)
+
+    def judged(results: dict[str, StageResult]) -> dict[str, Any]:
+        record = _judged(bench, image_set, split, results)
         record["seconds"]["total"] = round(time.perf_counter() - began, 2)
         records.write_json(folder.summary, record)
-    return record
+        return record
+
+    with folder.claimed(config_text, resume=resume) if processes.first else nullcontext():
+        results = _trained(bench, image_set, split, shared)
+        return processes.same(lambda: judged(results))
 
 
-def _run_stages(
+def _trained(
     bench: Bench, image_set: ImageSet, split: Split, shared: Path | None
-) -> dict[str, Any]:
-    """Train all arms, evaluate them, write their records, and give the summary."""
-    _write_split(bench, image_set, split)
+) -> dict[str, StageResult]:
+    """Train all arms."""
+    if bench.processes.first:
+        _write_split(bench, image_set, split)
     arms = arms_of(bench.config)
-    results = {name: run_or_share(bench, name, arm, shared) for name, arm in arms.items()}
-    began = time.perf_counter()
+    return {name: run_or_share(bench, name, arm, shared) for name, arm in arms.items()}
+
+
+def _judged(
+    bench: Bench, image_set: ImageSet, split: Split, results: dict[str, StageResult]
+) -> dict[str, Any]:
+    """Evaluate all arms, write their records, and give the summary."""
+    began, arms = time.perf_counter(), arms_of(bench.config)
     judged = [name for name, arm in arms.items() if arm.judged]
     same = {
         name: str(arms[name].start)

@@ -238,6 +238,7 @@ class RunConfig(_Section):
     name: str = "run"
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
+    devices: Positive | Literal["auto"] = 1
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"] = "32-true"
     data: DataConfig
     model: ModelConfig

@@ -8,23 +8,25 @@ from torch import nn
 
 from atcon.data import ImageSet
 from atcon.errors import InputError
+from atcon.experiments.dividing import on_gpu
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.sections import RunConfig
 from atcon.models import Network, build
-from atcon.training import set_padding
+from atcon.training import ALONE, Processes, set_padding
 
 
-def fabric_of(config: RunConfig) -> Fabric:
-    """Set up the device and the precision.
+def fabric_of(config: RunConfig, processes: Processes = ALONE) -> Fabric:
+    """Set up the device and the precision; of several processes each has a GPU of its own.
 
     Raises:
         InputError: There is no such device here.
     """
     kind, _, index = config.device.partition(":")
+    devices: list[int] | int = [int(index)] if index else 1
+    if processes.count > 1 and on_gpu(config):
+        devices = [processes.rank % torch.cuda.device_count()]
     try:
-        return Fabric(
-            accelerator=kind, devices=[int(index)] if index else 1, precision=config.precision
-        )
+        return Fabric(accelerator=kind, devices=devices, precision=config.precision)
     except Exception as error:  # Fabric's own exceptions share no public base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

@@ -125,7 +125,7 @@ def run_stage(
         start: The stage whose weights it starts from; None for those before any training.
     """
     module = bench.network.module
-    if bench.folder.stage(name).exists():
+    if bench.processes.same(bench.folder.stage(name).exists):
         return _reload(bench, name)
     if start is None:
         module.load_state_dict(bench.pretrained)
@@ -156,16 +156,18 @@ def rounds_of(settings: StageConfig, batches: int) -> Rounds:
 
 
 def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
-    rounds = rounds_of(plan.settings, plan.batches)
+    rounds, module = rounds_of(plan.settings, plan.batches), bench.network.module
     selection, chooser = _selection(bench, plan)
     looks = plan.signals or chooser not in (*METRICS, "last")
     probe = _probe(bench, plan) if looks else None  # it looks at the start
     state = _state(bench, plan, selection, rounds.steps)
     if not _resume(bench, name, state, rounds):
-        _forget_lines(bench.folder, name, 0)
+        if bench.processes.first:
+            _forget_lines(bench.folder, name, 0)
     elif probe is not None:
         with state.judged():
             probe.resume(bench.network.module)
+    bench.processes.meet()  # all have read what the first one now overwrites
     watch = plan.monitor or dict
     measure = validator(bench, loss=bool(plan.monitor)) if plan.measured_on_the_way else dict
     cut = rounds.cut(plan.schedule)
@@ -200,9 +202,13 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
         keep_start=plan.keep_start,
         save=save,
         label=rounds.epoch_at,
+        processes=bench.processes,
     )
     bench.progress.end()
-    return _finish(bench, name, plan, state, rounds, chooser)
+    result = bench.processes.same(lambda: _finish(bench, name, plan, state, rounds, chooser))
+    if not bench.processes.first:
+        load_weights(module, bench.folder.weights(name))
+    return result
 
 
 def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, str]:
@@ -264,6 +270,8 @@ class _Observer:
         self.bench.progress.advance(logged)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
+        if not self.bench.processes.first:
+            return
         records.append_line(self.bench.folder.metrics, {"stage": self.stage, **record})
         validation, agreement = record["validation"], record.get("correlation")
         said = [f"{self.stage} epoch {record['epoch']:g}: loss {record['loss']:.4f}"]
@@ -323,7 +331,8 @@ def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bo
         return False
     state.load_state_dict(saved)
     done = rounds.epoch_at(state.epoch)
-    _forget_lines(bench.folder, name, done)
+    if bench.processes.first:
+        _forget_lines(bench.folder, name, done)
     bench.progress.note(f"{name}: continuing after epoch {done:g}")
     return True
 

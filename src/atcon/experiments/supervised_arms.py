@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
-from atcon.experiments.bench import Bench, labelled_batches, labelled_count, unlabelled_count
+from atcon.experiments.bench import (
+    Bench,
+    labelled_batches,
+    labelled_count,
+    step_of,
+    unlabelled_count,
+)
 from atcon.experiments.sections import StageConfig
 from atcon.experiments.stages import Plan
 from atcon.training import (
@@ -59,4 +65,4 @@ def supervised_step_of(bench: Bench, settings: StageConfig) -> Step:
         multi_label=bench.multi_label,
         batch_norm=step_policy(settings.batch_norm),
     )
-    return supervised_step(bench.fabric.setup_module(loss))
+    return step_of(bench, loss, supervised_step)

@@ -5,6 +5,7 @@ from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy, step_po
 from atcon.training.groups import parameter_groups
 from atcon.training.loop import Observer, TrainingState, fit
 from atcon.training.padding import PADDINGS, check_padding, set_padding
+from atcon.training.processes import ALONE, Addend, Processes, divided, together
 from atcon.training.rates import RATES, rate_scheduler
 from atcon.training.rounds import Rounds
 from atcon.training.selection import Keeps, RuleSelection, Selection
@@ -36,11 +37,13 @@ from atcon.training.strategies import (
 )
 
 __all__ = [
+    "ALONE",
     "PADDINGS",
     "RATES",
     "SIGNALS",
     "STOPPING_RULES",
     "STRATEGIES",
+    "Addend",
     "Average",
     "Batch",
     "BatchNormPolicy",
@@ -49,6 +52,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Probe",
+    "Processes",
     "Rounds",
     "Rule",
     "RuleSelection",
@@ -64,6 +68,7 @@ __all__ = [
     "combined",
     "consistency_step",
     "cross_entropy",
+    "divided",
     "endless",
     "every_batch",
     "fit",
@@ -78,4 +83,5 @@ __all__ = [
     "set_padding",
     "step_policy",
     "supervised_step",
+    "together",
 ]

@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from atcon.errors import AtconError
 from atcon.training.averaging import Average
+from atcon.training.processes import ALONE, Processes
 from atcon.training.selection import Keeps
-from atcon.training.steps import Batch, Outcome, Schedule, Step, seed_of
+from atcon.training.steps import Batch, Schedule, Step, seed_of
 
 Validation = Callable[[], Mapping[str, float]]
 
@@ -109,6 +110,7 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
     keep_start: bool,
     save: Callable[[TrainingState], None] = lambda _state: None,
     label: Callable[[int], float] = lambda number: number,
+    processes: Processes = ALONE,
 ) -> TrainingState:
     """Train until `epochs`, from wherever `state` stands; its selection holds the result.
 
@@ -124,19 +126,20 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
             chosen only if it is no worse.
         save: Called after every round with everything that a resume needs.
         label: What the records call a round: the epochs done after it.
+        processes: Those that share every batch; the first one validates and saves.
 
     Raises:
         AtconError: A loss is not finite; the message names the images.
     """
     if keep_start and state.epoch == 0 and not state.start:
-        state.start = dict(validate())
+        state.start = processes.same(lambda: dict(validate()))
         state.selection.consider(0, state.start, state.model)
     while state.epoch < epochs and not state.selection.stops():
         number = state.epoch + 1
         began = time.perf_counter()
-        logged = _run_epoch(state, schedule, number, seed, backend, observer)
+        logged = _run_epoch(state, schedule, number, seed, backend, observer, processes)
         with state.judged():
-            validation = dict(validate())
+            validation = processes.same(lambda: dict(validate()))
             state.selection.consider(number, validation, state.model)
         state.epoch = number
         elapsed = time.perf_counter() - began
@@ -144,7 +147,8 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
         observer.epoch(
             {"epoch": label(number), **logged, "validation": validation, "seconds": elapsed}
         )
-        save(state)
+        if processes.first:
+            save(state)
     return state
 
 
@@ -155,21 +159,29 @@ def _run_epoch(
     seed: int,
     backend: Backend,
     observer: Observer,
+    processes: Processes,
 ) -> dict[str, float | None]:
-    """Take the epoch's steps; give the means of what they logged."""
+    """Take the epoch's steps; give the means of what they logged.
+
+    Each process has random numbers of its own, as its images have: dropout of different images is
+    drawn apart.
+    """
     totals: dict[str, list[float]] = {}
     with torch.random.fork_rng():
-        torch.manual_seed(seed_of(seed, "epoch", epoch))
+        own = () if processes.first else ("process", processes.rank)
+        torch.manual_seed(seed_of(seed, "epoch", epoch, *own))
         for done, (step, batch) in enumerate(schedule(epoch), 1):
-            outcome = _take(step, batch, state, backend)
-            values = {"loss": float(outcome.loss.detach()), **outcome.logged}
+            values = _take(step, batch, state, backend, processes)
             for key, value in values.items():
                 totals.setdefault(key, []).append(value)
             observer.step(epoch, done, values)
     return {key: _mean(values) for key, values in totals.items()}
 
 
-def _take(step: Step, batch: Batch, state: TrainingState, backend: Backend) -> Outcome:
+def _take(
+    step: Step, batch: Batch, state: TrainingState, backend: Backend, processes: Processes
+) -> dict[str, float]:
+    """Take a step; give its loss, and what it logged, of the batch of all processes."""
     state.optimizer.zero_grad(set_to_none=True)
     outcome = step(batch)
     if not bool(torch.isfinite(outcome.loss.detach())):
@@ -178,12 +190,15 @@ def _take(step: Step, batch: Batch, state: TrainingState, backend: Backend) -> O
             "lower the learning rate, or look at these images; the last saved epoch is intact"
         )
     backend.backward(outcome.loss)
+    weights = [weight for group in state.optimizer.param_groups for weight in group["params"]]
+    addends = {"loss": float(outcome.loss.detach()), **outcome.logged}
+    values = processes.add_up(addends, weights)
     state.optimizer.step()
     if state.rates:
         state.rates.step()
     if state.average:
         state.average.update(state.model)
-    return outcome
+    return values
 
 
 def _mean(values: list[float]) -> float | None:

@@ -1,7 +1,7 @@
 """Steps: what a batch is asked for. A strategy is a schedule of steps; one loop serves all."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -24,16 +24,21 @@ class Batch:
         images: `[batch, channel, *grid]`.
         labels: `[batch, class]`, 0 or 1; a consistency step does not look at them.
         names: One per image, for messages.
+        share: Its share of the images that all processes have of this batch.
     """
 
     images: Images
     labels: Tensor
     names: tuple[str, ...]
+    share: float = field(default=1.0, kw_only=True)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The loss of a step, with its graph, and what is worth logging beside it."""
+    """The loss of a step, with its graph, and what is worth logging beside it.
+
+    Of a batch that processes share, both are what this one adds to those of the whole batch.
+    """
 
     loss: Tensor
     logged: Mapping[str, float]

@@ -311,5 +311,5 @@ def test_a_header_that_promises_a_billion_digits_is_refused_before_anything_is_r
 
 def test_where_the_published_parts_are_asked_for_the_test_file_alone_is_refused(only_test) -> None:
     with pytest.raises(InputError, match=r"holds no train_32x32\.mat") as caught:
-        svhn(only_test, published_parts=True)
+        svhn(only_test.root, published_parts=True)
     assert "alone is enough" not in str(caught.value)

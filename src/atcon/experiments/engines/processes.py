@@ -3,12 +3,13 @@
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from atcon.experiments.children import end_with, surrounded
 from atcon.experiments.engines.handing_out import hand_out, lost
 from atcon.experiments.engines.work import Ended, Options, Outcome, Work
 from atcon.experiments.grid import Cell
@@ -25,12 +26,14 @@ def run_in_processes(
     """Compute several cells at once, each in a process of its own.
 
     A process that is killed costs its cell the rounds since the last save, and no other cell
-    anything. GPUs are dealt out, one to a worker, unless the configuration names one.
+    anything. GPUs are dealt out, one to a worker, unless the configuration names one, or several
+    of them train a cell together.
     """
     count = options.workers or WORKERS
     threads = options.threads or max(1, (os.cpu_count() or 1) // count)
-    devices = {work.config(cell).device for cell in cells}
-    gpus = _gpus() if devices <= {"auto", "cuda"} else []
+    configs = [work.config(cell) for cell in cells]
+    deals = all(one.device in ("auto", "cuda") and one.devices == 1 for one in configs)
+    gpus = _gpus() if deals else []
     workers = _Processes(work, count, threads, gpus, progress)
     return hand_out(workers, work, cells, options.retries, progress)
 
@@ -75,12 +78,8 @@ class _Processes:
         if self.gpus:
             surroundings[_LISTED] = self.gpus[place % len(self.gpus)]
         process = _SPAWN.Process(target=_serve, args=(self.work, cell, theirs))
-        before = {key: os.environ.get(key) for key in surroundings}
-        os.environ.update(surroundings)  # NumPy and PyTorch look at it when they are imported
-        try:
+        with surrounded(surroundings):
             process.start()
-        finally:
-            _restore(before)
         theirs.close()
         self.places[place] = _Busy(cell, process, ours)
 
@@ -129,29 +128,14 @@ def _lost(process: SpawnProcess) -> Outcome:
     return lost(f"its process was ended from outside by {name}{hint}")
 
 
-def _restore(before: Mapping[str, str | None]) -> None:
-    for key, value in before.items():
-        if value is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = value
-
-
 def _serve(work: Work, cell: Cell, theirs: Connection) -> None:
     """Compute one cell in this process, which ends when its parent does."""
     from atcon.experiments.engines.cell import compute  # noqa: PLC0415  torch, with its threads
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
-    threading.Thread(target=_end_with, args=(theirs,), daemon=True).start()
+    threading.Thread(target=end_with, args=(theirs,), daemon=True).start()
     outcome = compute(work, cell, _Telling(theirs))
     theirs.send(outcome)
-
-
-def _end_with(parent: Connection) -> None:
-    try:
-        parent.recv()
-    except (EOFError, OSError):
-        os._exit(1)
 
 
 class _Telling(Progress):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from atcon.errors import InputError, no_such
+from atcon.experiments.dividing import started_by_torchrun
 from atcon.experiments.engines.here import run_here
 from atcon.experiments.engines.on_ray import run_on_ray
 from atcon.experiments.engines.processes import run_in_processes
@@ -71,6 +72,8 @@ def run_cells(
     """
     if engine not in ENGINES:
         raise no_such("engine", engine, ENGINES)
+    if started_by_torchrun() is not None:
+        raise InputError("start an experiment without torchrun: it starts its processes itself")
     options, progress = options or Options(), progress or Progress()
     _check(engine, options)
     missing = work.missing(cells, progress)
