@@ -23,16 +23,16 @@ def count_of(config: RunConfig) -> int:
     Raises:
         InputError: There are not as many GPUs, the device names one, or torchrun started others.
     """
-    gpus, count = torch.cuda.device_count() if on_gpu(config) else 0, config.devices
-    if count == "auto":
-        count = 1 if ":" in config.device else max(gpus, 1)
+    gpus = torch.cuda.device_count() if on_gpu(config) else 0
+    every = 1 if ":" in config.device else max(gpus, 1)
+    count = every if config.devices == "auto" else config.devices
     if count > 1 and (":" in config.device or config.device == "mps"):
         raise InputError(
             f"devices = {count}, but device = {config.device!r} is a single one: set device=cuda"
         )
-    if gpus and count > gpus and started_by_torchrun() is None:
-        raise InputError(f"devices = {count}, but there are {gpus} GPUs here")
     started = started_by_torchrun()
+    if gpus and count > gpus and started is None:
+        raise InputError(f"devices = {count}, but there are {gpus} GPUs here")
     if started is not None and started[1] != count:
         raise InputError(
             f"torchrun started {started[1]} processes, but devices = {count}: set "

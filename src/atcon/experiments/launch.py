@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -63,31 +64,30 @@ def launch(work: Work, count: int, progress: Progress, *, on_gpu: bool) -> Any:
 
 def _listen(started: dict[Connection, SpawnProcess], progress: Progress) -> Any:
     """Pass on what the first process tells until all have ended; give its result."""
-    waiting, result = dict(started), None
+    waiting, result, left = dict(started), None, None
     failures: list[tuple[int, AtconError]] = []
-    while waiting:
-        ready = wait(list(waiting), _OTHERS if failures else None)
-        if not ready:
-            break
-        for ours in ready:
+    while waiting and (left is None or left > time.monotonic()):
+        ready = wait(list(waiting), None if left is None else _OTHERS)
+        for ours in [one for one in waiting if one in ready]:
             kind, content = _message(ours)
             if kind in _TELLS:
                 getattr(progress, kind)(*content)
-            elif kind == "failed":
-                failures.append(_failure(started[ours].name, *content))
-                del waiting[ours]
-            elif kind == "done":
-                result = content if content is not None else result
-                del waiting[ours]
-            else:
-                failures.append(_lost(started[ours]))
-                del waiting[ours]
+                continue
+            process = waiting.pop(ours)
+            if kind == "failed":
+                failures.append(_failure(process.name, *content))
+            elif kind == "lost":
+                failures.append(_lost(process))
+            elif content is not None:
+                result = content
+        if failures and left is None:
+            left = time.monotonic() + _OTHERS
     if failures:
         raise min(failures, key=lambda failure: failure[0])[1]
     return result
 
 
-def _message(ours: Any) -> tuple[str, Any]:
+def _message(ours: Connection) -> tuple[str, Any]:
     try:
         message: tuple[str, Any] = ours.recv()
     except (EOFError, ConnectionError):
@@ -99,7 +99,7 @@ def _failure(name: str, ours: bool, wrong_input: bool, text: str, trace: str) ->
     """Give an error with its place: what we foresaw explains more than what follows from it."""
     if wrong_input:
         return 0, InputError(text)
-    error = AtconError(f"{name}: {text}; what was saved is continued by --resume")
+    error = AtconError(f"{name}: {text}; what was saved can be continued")
     if not ours:
         error.add_note(trace)
     return 0 if ours else 2, error
@@ -113,7 +113,7 @@ def _lost(process: SpawnProcess) -> tuple[int, AtconError]:
         how = f"was ended from outside by {signal.Signals(-code).name}"
     if code == -signal.SIGKILL:
         how += ", as the system does when memory runs out"
-    text = f"{process.name} {how}, so all were ended; what was saved is continued by --resume"
+    text = f"{process.name} {how}, so all were ended; what was saved can be continued"
     return 1, AtconError(text)
 
 

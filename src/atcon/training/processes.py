@@ -155,5 +155,5 @@ def _add_gradients(weights: Sequence[Tensor]) -> None:
         joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
         distributed.all_reduce(joined)
         sizes = [gradient.numel() for gradient in gradients]
-        for gradient, total in zip(gradients, joined.split(sizes), strict=True):
+        for gradient, total in zip(gradients, torch.split(joined, sizes), strict=True):
             gradient.copy_(total.view(gradient.shape))

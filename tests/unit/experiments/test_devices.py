@@ -101,10 +101,11 @@ def test_a_process_that_is_killed_ends_the_run_which_is_then_resumed(alone, tmp_
 @pytest.mark.slow
 def test_torchrun_starts_the_processes_as_well(alone, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*start, "--no-python", sys.executable, "-c", "from atcon.cli import main; main()"]
     overrides = sets(*EXACT, "devices=2")
     ended = subprocess.run(  # noqa: S603  ours
-        [*command, "-m", "atcon", "run", "digits", *overrides, "--out", tmp_path / "run"],
+        [*command, "run", "digits", *overrides, "--out", tmp_path / "run"],
         env=environment,
         capture_output=True,
         text=True,
@@ -146,7 +147,7 @@ class _Noting(Progress):
 
 def test_the_error_of_one_process_ends_all_and_is_what_is_said():
     progress = _Noting()
-    with pytest.raises(InputError, match="^the second has no data$"):
+    with pytest.raises(InputError, match=r"^the second has no data$"):
         launch(_fail_in_the_second, 2, progress, on_gpu=False)
     assert not multiprocessing.active_children()
     assert progress.said == ["0 of 2"]
