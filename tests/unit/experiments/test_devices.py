@@ -6,13 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from nets import sgd, stages
 from pipeline import atcon, sets, tiny, without_seconds
 from safetensors.torch import load_file
+from tiny import pictures
 
+from atcon.baselines import sum_of
+from atcon.consistency import ConsistencyLoss
 from atcon.errors import AtconError, InputError
 from atcon.experiments import launch as launching
 from atcon.experiments.dividing import check_divisible, count_of
@@ -21,7 +26,16 @@ from atcon.experiments.launch import launch
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
 from atcon.records import read_lines
-from atcon.training import Processes
+from atcon.training import (
+    ALONE,
+    Addend,
+    Batch,
+    Processes,
+    SupervisedLoss,
+    consistency_step,
+    divided,
+    supervised_step,
+)
 
 EXACT = ("device=cpu", "precision=64-true", "supervised.batch_size=7")
 """The batches of 20 images have 7, 7 and 6; two processes have 4 and 3, four 2, 2, 2 and 1."""
@@ -54,6 +68,42 @@ def alone(tmp_path_factory):
     """One process; the folder, and the summary."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     return folder, run(tiny(*EXACT), folder)
+
+
+def _ten_steps(kind, processes, _progress=None):
+    """Ten steps of plain gradient descent on both losses, in batches of five; give the weights."""
+    model = stages(kind)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):  # its draws are not those of one process
+            module.p = 0.0
+    supervised = Addend(SupervisedLoss(model, multi_label=False, batch_norm="frozen"))
+    consistency = ConsistencyLoss(model)
+    ours, optimizer = Addend(consistency), sgd(model.parameters())
+    step = sum_of(
+        divided(supervised_step(supervised), supervised),
+        divided(consistency_step(ours, consistency), ours),
+    )
+    part = processes.part(5)
+    names = tuple("abcde"[part])
+    for at in range(10):
+        images, labels = pictures(5, seed=at, dtype=kind), torch.eye(4, dtype=kind)[[0, 1, 2, 3, 0]]
+        optimizer.zero_grad(set_to_none=True)
+        found = step(Batch(images[part], labels[part], names, share=len(names) / 5))
+        found.loss.backward()
+        processes.add_up(found.logged, list(model.parameters()))
+        optimizer.step()
+    return {name: weight.detach().numpy() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kind", "near"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_ten_steps_of_several_processes_equal_those_of_one(count, kind, near):
+    start = {name: weight.detach().numpy() for name, weight in stages(kind).named_parameters()}
+    expected = _ten_steps(kind, ALONE)
+    found = launch(partial(_ten_steps, kind), count, Progress(), on_gpu=False)
+    assert max(abs(weight - start[name]).max() for name, weight in expected.items()) > 0.1
+    for name, weight in expected.items():
+        assert abs(found[name] - weight).max() <= near, name
 
 
 class _Killing(Progress):
