@@ -80,6 +80,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
+def as_text(value: str) -> str:
+    """Keep a text from being read as a formula by a spreadsheet."""
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
     """Hold that nothing is at `path`, or an older table of these columns, which `command` wrote.
 

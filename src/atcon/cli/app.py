@@ -17,6 +17,7 @@ from atcon.cli import (
     describe,
     evaluate,
     experiment,
+    monitor,
     power,
     repeat,
     report,
@@ -59,6 +60,7 @@ app.command("power")(power.power)
 app.command("advise")(advise.advise)
 app.add_typer(experiment.app, name="experiment")
 app.command("attend")(attend.attend)
+app.command("monitor")(monitor.monitor)
 app.command("clips")(clips.clips)
 app.command("describe")(describe.describe)
 app.command("check")(check.check)

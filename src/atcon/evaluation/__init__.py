@@ -1,5 +1,6 @@
 """Metrics as functions of sample weights, their intervals, tests and trivial floors. No torch."""
 
+from atcon.evaluation.auroc import Shift, auroc, shift, smallest_shift
 from atcon.evaluation.bca import bca, jackknife, paired_bca
 from atcon.evaluation.bootstrap import (
     Gain,
@@ -93,8 +94,10 @@ __all__ = [
     "Localisation",
     "Metric",
     "Rule",
+    "Shift",
     "Swaps",
     "at_size",
+    "auroc",
     "average_precision",
     "bca",
     "bootstrap",
@@ -145,6 +148,8 @@ __all__ = [
     "resize",
     "seeds_to_tell",
     "shared_covariance",
+    "shift",
+    "smallest_shift",
     "swaps",
     "verdict",
     "weighted_mean",

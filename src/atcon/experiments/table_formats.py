@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from atcon.experiments.paper_table import Entry, PaperTable, Row
+from atcon.records import as_text
 
 NOTHING = "–"
 PAPER, HERE = "paper", "here"
@@ -56,7 +57,7 @@ def comma_separated(tables: Sequence[PaperTable], title: str) -> str:
     writer.writerow(_COLUMNS)
     for table in tables:
         for row in table.rows:
-            names = (table.metric, _plain(row.network), _plain(row.title))
+            names = (table.metric, as_text(row.network), as_text(row.title))
             for count, one in zip(table.sizes, row.entries, strict=True):
                 writer.writerow([*names, count, *_numbers(one)])
     return buffer.getvalue()
@@ -170,11 +171,6 @@ def _html_table(table: PaperTable) -> str:
     ]
     caption = f"<caption>{html.escape(title)}</caption>"
     return f"<div><table>{caption}<tr>{heads}</tr>\n" + "\n".join(rows) + "\n</table></div>"
-
-
-def _plain(value: str) -> str:
-    """Keep a text from being read as a formula."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _numbers(one: Entry) -> list[object]:

@@ -54,6 +54,7 @@ CAUSES = (
     "not a clip of atcon clips",
     "not the clip that clips.csv lists",
     "its pixels are not those that were written",
+    "its consistency is not a finite number",
 )
 """Why an image or a clip was passed over, or what was repaired, in words that name nothing."""
 WITHHELD = "not told, since it may name a file"
@@ -68,7 +69,7 @@ def hidden_split(split: Mapping[str, Any], names: Pseudonyms) -> dict[str, Any]:
     for part, remark in (("skipped", "reason"), ("notes", "remark")):
         if part in split:
             hidden[part] = _by_name(
-                {"name": names.image(str(entry["name"])), remark: _cause(str(entry[remark]))}
+                {"name": names.image(str(entry["name"])), remark: cause(str(entry[remark]))}
                 for entry in split[part]
             )
     return hidden
@@ -139,5 +140,6 @@ def _by_name(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: str(entry["name"]))
 
 
-def _cause(text: str) -> str:
-    return next((cause for cause in CAUSES if cause in text), WITHHELD)
+def cause(text: str) -> str:
+    """Give the words of `CAUSES` that a reason holds; they name nothing."""
+    return next((words for words in CAUSES if words in text), WITHHELD)
