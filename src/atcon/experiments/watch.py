@@ -17,7 +17,7 @@ from atcon.evaluation import shift
 from atcon.experiments.finished import FinishedRun, reopen
 from atcon.experiments.progress import Progress
 from atcon.experiments.resampling import weights_for
-from atcon.experiments.watch_data import new_data, own_data, own_hashes
+from atcon.experiments.watch_data import new_data, own_data, own_hashes, own_parts
 from atcon.experiments.watch_scores import Scores, scores_of, shown, watcher_of
 from atcon.experiments.watch_verdict import errors_record, shift_record, verdict_record
 from atcon.types import Example
@@ -61,8 +61,8 @@ def watch(  # noqa: PLR0913 - the options of its command
     """Measure the consistency of new samples, and compare it with that of the run's own.
 
     The score is the run's consistency of the top class. It is measured anew on the training and
-    the validation images, too; the validation images are the reference where there are any, since
-    training images were trained to agree.
+    the validation images, too (without those, on test images); these are the reference, since a
+    network agrees more on what it was trained on.
 
     Args:
         run: The run folder; nothing in it is changed.
@@ -86,11 +86,9 @@ def watch(  # noqa: PLR0913 - the options of its command
     incoming = new_data(opened, data, csv=csv, group=group, part=part, progress=progress)
     image_set, split = own_data(opened, progress)
     policy = opened.config.data.on_bad_image
-    parts = {"validation": split.validation, "train": split.train}
     own = {
         name: scores_of(watcher, image_set, examples, title=name, policy=policy, progress=progress)
-        for name, examples in parts.items()
-        if examples
+        for name, examples in own_parts(split).items()
     }
     fresh = incoming.image_set
     new = scores_of(watcher, fresh, fresh.pool, title="new", policy=policy, progress=progress)
@@ -236,11 +234,8 @@ def _notes(
     notes = []
     if "consistency" not in yaml.safe_load(opened.folder.config.read_text(encoding="utf-8")):
         notes.append("the run's configuration has no section consistency: the default preset is it")
-    if "validation" not in own:
-        notes.append(
-            f"the run has no validation {unit}: the reference are its training {unit}, which were "
-            "trained to agree, so that new ones agree less even where nothing has changed"
-        )
+    if "test" in own:
+        notes.append(f"the run has no validation {unit}: its test {unit} are the reference")
     known = own_hashes(opened)
     twice = Counter(known[sha]["part"] for sha in new.hashes.values() if sha in known)
     notes += [

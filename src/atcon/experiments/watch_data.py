@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from atcon import records
 from atcon.data import ImageSet, Split
 from atcon.data.incoming import Incoming, incoming_clips, incoming_images, incoming_of
@@ -13,6 +15,8 @@ from atcon.experiments.progress import Progress
 from atcon.experiments.sources import image_set_of
 from atcon.types import Example
 
+REFERENCE = 500
+"""Test images that are measured where there are no validation images."""
 PARTS = ("all", "train", "validation", "test")
 """Of a configuration's data."""
 
@@ -83,6 +87,18 @@ def own_data(opened: FinishedRun, progress: Progress | None = None) -> tuple[Ima
     """
     image_set = image_set_of(opened.config.data, progress)
     return image_set, Split.from_record(records.read_json(opened.folder.split), image_set)
+
+
+def own_parts(split: Split) -> dict[str, tuple[Example, ...]]:
+    """Give the held-out part that new samples are compared with, and the training part.
+
+    Without validation images, up to `REFERENCE` test images, drawn by the seed, are held out.
+    """
+    if split.validation:
+        return {"validation": split.validation, "train": split.train}
+    order = np.random.default_rng([split.seed, 7]).permutation(len(split.test))
+    drawn = tuple(split.test[at] for at in order[:REFERENCE])
+    return {"test": drawn, "train": split.train}
 
 
 def own_hashes(opened: FinishedRun) -> dict[str, dict[str, str]]:

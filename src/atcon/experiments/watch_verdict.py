@@ -22,7 +22,7 @@ SIZES = ((0.147, "negligible"), (0.33, "small"), (0.474, "medium"), (np.inf, "la
 """Borders of Cliff's delta, 2 P - 1 (Romano et al., 2006)."""
 MEDIUM = (1 + 0.33) / 2
 """The smallest P of a medium difference: what could hide one says nothing."""
-PARTS = {"validation": "held-out validation", "train": "training"}
+PARTS = {"validation": "held-out validation", "test": "held-out test"}
 WARNING, ALIKE, MORE, SPREAD, TOO_FEW = (
     "agrees_less", "alike", "agrees_more", "other_spread", "too_few",
 )  # fmt: skip
@@ -75,7 +75,7 @@ def verdict_record(
 
     Args:
         found: The comparison.
-        part: "validation" or "train".
+        part: "validation" or "test".
         unit: images or clips.
         grouped: Whether whole groups were resampled.
         level: Of the interval.
