@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import ndtri
 from scipy.stats import ks_2samp, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
@@ -63,8 +64,6 @@ def test_the_smallest_shift_is_seen_in_four_of_five_cases():
     random = np.random.default_rng(1)
     least = smallest_shift(80, 60)
     # of normal numbers P(new < own) = Phi(d / sqrt 2)
-    from scipy.special import ndtri
-
     distance = np.sqrt(2) * ndtri(least)
     seen = [
         mannwhitneyu(random.normal(distance, 1, 80), random.normal(0, 1, 60)).pvalue < 0.05

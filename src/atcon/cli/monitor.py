@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from atcon.experiments.watch import Naming
 
-_PARTS = {"validation": "validation (held out)", "test": "test (held out)", "train": "training", "new": "new"}
+_PARTS = {
+    "validation": "validation (held out)",
+    "test": "test (held out)",
+    "train": "training",
+    "new": "new",
+}
 _AUROCS = (
     ("score", "consistency"),
     ("baseline", "1 − top probability"),
@@ -132,7 +137,7 @@ def _show(record: Mapping[str, Any]) -> None:
     for name, found in record["shift"].items():
         if name != record["verdict"]["against"]:
             line = (
-                f"Beside the {_PARTS[name]} {record['unit']}, on which any network agrees more: "
+                f"Beside the {_PARTS[name]} {record['unit']}, which it was trained on: "
                 f"{100 * found['less']:.0f} of 100."
             )
             console.print(Text(line), soft_wrap=True)

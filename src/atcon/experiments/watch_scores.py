@@ -7,7 +7,7 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from atcon.consistency import ConsistencyLoss
-from atcon.data import Decoded, ImageSet, Reader, stream
+from atcon.data import Decoded, ImageSet, OnBadImage, Reader, stream
 from atcon.errors import InputError
 from atcon.experiments.bench import inputs_of, squash_logits
 from atcon.experiments.finished import FinishedRun
@@ -104,7 +104,7 @@ def scores_of(
     examples: Sequence[Example],
     *,
     title: str,
-    policy: str,
+    policy: OnBadImage,
     progress: Progress,
 ) -> Scores:
     """Decode the samples batch by batch and keep one line of numbers of each.

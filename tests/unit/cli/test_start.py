@@ -16,6 +16,7 @@ COMMANDS = (
     "repeat",
     "evaluate",
     "attend",
+    "monitor",
     "clips",
     "describe",
     "check",

@@ -7,9 +7,11 @@ from pipeline import atcon
 from videos import six_patients
 
 from atcon.data import ClipForm, read_video
+from atcon.errors import InputError
 from atcon.experiments.clips import make_clips
 from atcon.experiments.config import load_config
 from atcon.experiments.run import run
+from atcon.experiments.watch import watch
 from atcon.models import build, save_weights
 from atcon.records import read_csv, read_json
 
@@ -104,3 +106,21 @@ def test_a_network_of_images_refuses_clips_and_names_the_way(recordings, tmp_pat
     )
     assert out.code == 2
     assert "frames/cifar_resnet20" in out.err
+
+
+def test_new_clips_are_watched_with_their_patients(finished, recordings, tmp_path):
+    folder = tmp_path / "clips"
+    make_clips(recordings / "events.csv", folder, form=ClipForm(**FORM))
+    record = watch(finished, folder).record
+    assert record["unit"] == "clips"
+    assert record["counts"] == {"new": 48, "skipped": 0, "labelled": 48, "foreign": {}}
+    assert record["consistency"]["new"]["groups"] == 6
+    assert record["verdict"]["outcome"] == "too_few"
+    for path in folder.rglob("clips.*"):
+        path.unlink()
+    assert watch(finished, folder).record["counts"]["labelled"] == 0
+    make_clips(recordings / "events.csv", tmp_path / "slow", form=ClipForm(2, 1, 32))
+    with pytest.raises(InputError, match="cut them as the run's were"):
+        watch(finished, tmp_path / "slow")
+    with pytest.raises(InputError, match="not a folder of clips"):
+        watch(finished, recordings / "events.csv")

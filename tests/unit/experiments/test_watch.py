@@ -136,18 +136,14 @@ def test_names_become_pseudonyms(finished_run, flat, tmp_path):
 
 def test_a_configuration_names_data_of_any_form_and_its_parts(finished_run, own_images, tmp_path):
     path = tmp_path / "new.yaml"
-    path.write_text(
-        f"data: {{name: folder, root: {own_images}}}\nmodel: {{name: digits_resnet}}\n"
-    )
+    path.write_text(f"data: {{name: folder, root: {own_images}}}\nmodel: {{name: digits_resnet}}\n")
     whole, part = (watch(finished_run, path, part=name).record for name in ("all", "test"))
     assert whole["counts"]["new"] == 27 > part["counts"]["new"] > 0
     assert whole["counts"]["foreign"] == {"blue": 9, "green": 9, "red": 9}
     assert whole["errors"] is None
 
 
-def test_a_run_without_validation_images_is_compared_with_test_images(
-    finished_run, flat, tmp_path
-):
+def test_a_run_without_validation_images_is_compared_with_test_images(finished_run, flat, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     split = json.loads((run / "split.json").read_text())
