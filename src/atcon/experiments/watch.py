@@ -62,7 +62,7 @@ def watch(  # noqa: PLR0913 - the options of its command
 
     The score is the run's consistency of the top class. It is measured anew on the training and
     the validation images, too (without those, on test images); these are the reference, since a
-    network agrees more on what it was trained on.
+    network can agree far more on what it was trained on.
 
     Args:
         run: The run folder; nothing in it is changed.

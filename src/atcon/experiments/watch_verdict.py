@@ -87,7 +87,7 @@ def verdict_record(
         WARNING: f"Warning: the new {unit} agree less than {reference}: {pairs}, a "
         f"{_size(found.lower)} difference.",
         MORE: f"The new {unit} agree more than {reference}: {pairs}, a {_size(found.lower)} "
-        "difference. That is no warning, but they are not alike.",
+        "difference. They are not alike: samples of quite another kind can do that, too.",
         SPREAD: f"The new {unit} agree as well as {reference} on the whole ({pairs}), but spread "
         f"differently (Kolmogorov-Smirnov p = {found.distance_p:.2g}).",
         ALIKE: f"The new {unit} look like {reference}: {pairs}.",
