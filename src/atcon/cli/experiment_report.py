@@ -23,13 +23,23 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The page to write; else NAME.html.")
     ] = None,
+    figures: options.Figures = None,
 ) -> None:
     """Draw one page of an experiment: state, gains against N, tables, seconds; needs no images."""
     from atcon.experiments.grid import finished, of_network  # noqa: PLC0415
     from atcon.experiments.grid_page import page_of  # noqa: PLC0415
     from atcon.experiments.shipped import experiment_of  # noqa: PLC0415
-    from atcon.report import write_experiment_report  # noqa: PLC0415
+    from atcon.report import (  # noqa: PLC0415
+        check_new,
+        write_experiment_figures,
+        write_experiment_report,
+    )
 
+    if figures is not None:
+        check_new(figures)
     experiment = of_network(experiment_of(name, small=small), network)
     page = page_of(experiment, dict(finished(results, experiment, sets or ())))
     typer.echo(write_experiment_report(page, out or Path(f"{experiment.name}.html")))
+    if figures is not None:
+        write_experiment_figures(page, figures)
+        typer.echo(figures)

@@ -25,6 +25,14 @@ NoImages = Annotated[
         "--no-images", help="Write no pictures of images: short for --set evaluation.gallery=0."
     ),
 ]
+Figures = Annotated[
+    Path | None,
+    typer.Option(
+        "--figures",
+        metavar="DIR",
+        help="Also write every figure as PDF and PNG, for a paper; a new folder.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run in --out.")]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from atcon.cli import options
 from atcon.cli.share import pseudonyms
 
 
@@ -25,13 +26,22 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The file to write; else RUN/report.html.")
     ] = None,
+    figures: options.Figures = None,
 ) -> None:
     """Draw report.html again from the records; needs no network, no weights and no images."""
-    from atcon.report import write_report  # noqa: PLC0415
+    from atcon.report import check_new, write_report, write_run_figures  # noqa: PLC0415
 
+    if figures is not None:
+        check_new(figures)
+    images = not no_images
     if key is None:
-        typer.echo(write_report(run, out, images=not no_images))
-        return
-    from atcon.sharing import write_shared_report  # noqa: PLC0415
+        typer.echo(write_report(run, out, images=images))
+        if figures is not None:
+            write_run_figures(run, figures, images=images)
+    else:
+        from atcon.sharing import write_shared_report  # noqa: PLC0415
 
-    typer.echo(write_shared_report(run, out, pseudonyms(key, run), images=not no_images))
+        names = pseudonyms(key, run)
+        typer.echo(write_shared_report(run, out, names, images=images, figures=figures))
+    if figures is not None:
+        typer.echo(figures)

@@ -8,8 +8,8 @@ from markupsafe import Markup
 from atcon.report.charts import round_ticks, svg_of, tick
 from atcon.report.formats import Estimate
 
-WIDTH, HEIGHT = 380, 250
-LEFT, RIGHT, TOP, BOTTOM = 42, 10, 14, 36
+WIDTH, HEIGHT = 360, 240
+LEFT, RIGHT, TOP, BOTTOM = 42, 10, 14, 26
 OTHERS = ("first", "second", "third", "fourth")
 """Styles of the methods that are neither ours nor the control; each has its colour and shape."""
 CLEAR = "The interval and the test over seeds leave no doubt after Holm's correction."

@@ -77,7 +77,7 @@ def _cell(heat: Heat, row: int, column: int, cell: Cell) -> Iterator[str]:
         f'<rect class="heat {style}" x="{x + 1:.1f}" y="{y + 1}" width="{wide - 2:.1f}" '
         f'height="{LINE - 2}" fill-opacity="{depth:.3f}"/>'
     )
-    said = [("value", cell.own.text), ("tick", cell.own.interval), ("tick", cell.paper)]
+    said = [("value", cell.own.text), ("beneath", cell.own.interval), ("beneath", cell.paper)]
     shown = [(kind, text) for kind, text in said if text]
     middle = x + wide / 2
     for place, (kind, text) in enumerate(shown):

@@ -13,7 +13,7 @@ import atcon
 from atcon import records
 from atcon.errors import InputError
 from atcon.experiments.folder import RunFolder
-from atcon.report import write_report
+from atcon.report import write_report, write_run_figures
 from atcon.sharing.hidden import (
     hidden_gallery,
     hidden_split,
@@ -57,9 +57,21 @@ def share(run: Path, out: Path, names: Pseudonyms, *, images: bool = False) -> P
 
 
 def write_shared_report(
-    run: Path, target: Path | None, names: Pseudonyms, *, images: bool = True
+    run: Path,
+    target: Path | None,
+    names: Pseudonyms,
+    *,
+    images: bool = True,
+    figures: Path | None = None,
 ) -> Path:
     """Draw the report of a run with pseudonyms as `target`, by default `run/report.html`.
+
+    Args:
+        run: The run folder.
+        target: The file to write.
+        names: Their key's owner alone can tell what they stand for.
+        images: Whether pictures of images are shown.
+        figures: A new folder for the figures as files; none are written without it.
 
     Raises:
         InputError: As for `share`.
@@ -68,6 +80,8 @@ def write_shared_report(
     with TemporaryDirectory() as place:
         copy = share(run, Path(place) / "copy", names, images=images)
         records.write_text(target, (copy / "report.html").read_text(encoding="utf-8"))
+        if figures is not None:
+            write_run_figures(copy, figures, images=images)
     return target
 
 

@@ -29,6 +29,18 @@ def test_the_page_is_drawn_from_the_records_into_the_file_asked_for(folder):
     assert "ours: N = 2 +2.0 (+2.0 to +2.0) *" in page.all("svg")[0].one("title").text
 
 
+def test_its_figures_are_written_into_a_new_folder(folder):
+    target, figures = folder / "small.html", folder / "figures"
+    places = ("--results", folder / "results", "--out", target, "--figures", figures)
+    ended = atcon("experiment", "report", folder / "small.yaml", *places)
+    assert (ended.code, ended.out) == (0, f"{target}\n{figures}\n")
+    names = sorted(path.name for path in figures.iterdir())
+    assert names == [f"map-difference-from-supervised.{form}" for form in ("pdf", "png")]
+    ended = atcon("experiment", "report", folder / "small.yaml", *places)
+    assert ended.code == 2
+    assert f"{figures} exists already: choose another --figures" in ended.err
+
+
 def test_without_records_nothing_is_written_and_the_next_step_is_named(folder):
     target = folder / "small.html"
     places = ("--results", folder / "nowhere", "--out", target)
