@@ -215,3 +215,71 @@ def test_without_scripts_the_gallery_is_a_plain_list(browser, report, entries):
     browser.get(report.as_uri())
     assert len(shown(browser)) == len(entries)
     assert not browser.find_element(By.ID, "gallery-controls").is_displayed()
+
+
+def focused(browser) -> str | None:
+    return browser.switch_to.active_element.get_attribute("data-name")
+
+
+def press(browser, *keys: str) -> None:
+    for key in keys:
+        browser.switch_to.active_element.send_keys(key)
+
+
+def into_the_gallery(browser) -> None:
+    browser.execute_script("document.querySelector('#gallery-controls button').focus()")
+    press(browser, Keys.TAB)
+
+
+def test_arrow_keys_home_and_end_go_from_card_to_card(browser, entries):
+    names = [entry["name"] for entry in entries]
+    into_the_gallery(browser)
+    went = [focused(browser)]
+    for key in (Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ARROW_UP, Keys.END, Keys.ARROW_LEFT):
+        press(browser, key)
+        went.append(focused(browser))
+    press(browser, Keys.HOME)
+    assert went == [names[at] for at in (0, 1, 2, 1, -1, -2)]
+    assert focused(browser) == names[0]
+
+
+def test_arrow_keys_follow_the_order_and_pass_by_what_is_filtered_out(browser):
+    choose(browser, "sort", "change:-1")
+    choose(browser, "now", "1")
+    names = shown(browser)
+    into_the_gallery(browser)
+    went = [focused(browser)]
+    for _ in names[1:]:
+        press(browser, Keys.ARROW_DOWN)
+        went.append(focused(browser))
+    assert went == names
+    press(browser, Keys.ARROW_DOWN)
+    assert focused(browser) == names[-1]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_card_with_the_focus_is_outlined_and_in_full_view(browser, width):
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 700}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    into_the_gallery(browser)
+    press(browser, Keys.END, Keys.ARROW_UP, Keys.ARROW_UP)
+    top, covered, outline = browser.execute_script(
+        "const controls = document.getElementById('gallery-controls');"
+        "const sticks = getComputedStyle(controls).position === 'sticky';"
+        "const card = document.activeElement;"
+        "return [card.getBoundingClientRect().top,"
+        "  sticks ? controls.getBoundingClientRect().bottom : 0,"
+        "  getComputedStyle(card).outlineStyle]"
+    )
+    assert covered <= top < 844 / 2
+    assert outline == "solid"
+
+
+def test_the_keyboard_leaves_the_gallery_by_one_tab_in_both_directions(browser):
+    into_the_gallery(browser)
+    press(browser, Keys.ARROW_DOWN, Keys.TAB)
+    assert browser.switch_to.active_element.tag_name == "summary"
+    press(browser, Keys.SHIFT + Keys.TAB)
+    assert focused(browser) is not None
+    press(browser, Keys.SHIFT + Keys.TAB)
+    assert browser.switch_to.active_element.get_attribute("type") == "reset"
