@@ -20,12 +20,17 @@ def report(
     results: Annotated[
         Path, typer.Option("--results", help="Folder of the records of cells.")
     ] = Path("results"),
+    runs: Annotated[
+        Path, typer.Option("--runs", help="Folder of the runs: why cells failed is read there.")
+    ] = Path("runs"),
     out: Annotated[
         Path | None, typer.Option("--out", help="The page to write; else NAME.html.")
     ] = None,
     figures: options.Figures = None,
 ) -> None:
     """Draw one page of an experiment: state, gains against N, tables, seconds; needs no images."""
+    from atcon.experiments.engines.states import failures_of  # noqa: PLC0415
+    from atcon.experiments.engines.work import Work  # noqa: PLC0415
     from atcon.experiments.grid import finished, of_network  # noqa: PLC0415
     from atcon.experiments.grid_page import page_of  # noqa: PLC0415
     from atcon.experiments.shipped import experiment_of  # noqa: PLC0415
@@ -38,7 +43,9 @@ def report(
     if figures is not None:
         check_new(figures)
     experiment = of_network(experiment_of(name, small=small), network)
-    page = page_of(experiment, dict(finished(results, experiment, sets or ())))
+    records = dict(finished(results, experiment, sets or ()))
+    failed = failures_of(Work(experiment, runs, results, tuple(sets or ())))
+    page = page_of(experiment, records, failed)
     typer.echo(write_experiment_report(page, out or Path(f"{experiment.name}.html")))
     if figures is not None:
         write_experiment_figures(page, figures)

@@ -7,19 +7,22 @@ import numpy as np
 
 from atcon.errors import InputError
 from atcon.experiments.compare_metrics import METRICS
-from atcon.experiments.grid import Experiment
+from atcon.experiments.grid import Cell, Experiment
 from atcon.experiments.grid_losses import losses_of
 from atcon.experiments.grid_scatter import scatter_of
 from atcon.experiments.paired import compared
 from atcon.experiments.paper_table import DRAWS, LEVEL, TITLES, Record, Records, measured
 
 
-def page_of(experiment: Experiment, records: Records) -> dict[str, Any]:
+def page_of(
+    experiment: Experiment, records: Records, failed: Mapping[Cell, str] | None = None
+) -> dict[str, Any]:
     """Put together what `report.write_experiment_report` draws (docs/architecture.md).
 
     Args:
         experiment: The protocol.
         records: Of its finished cells.
+        failed: Why other cells failed, as far as it is known.
 
     Raises:
         InputError: There is no record.
@@ -36,7 +39,7 @@ def page_of(experiment: Experiment, records: Records) -> dict[str, Any]:
         "judged": first["judged"],
         "level": LEVEL,
         "protocol": _protocol(experiment, records),
-        "cells": _cells(experiment, records),
+        "cells": _cells(experiment, records, failed or {}),
         "sizes": _sizes(records),
         "titles": titles,
         "gains": [
@@ -95,14 +98,17 @@ def _said(value: Any) -> str:
     return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
-def _cells(experiment: Experiment, records: Records) -> list[dict[str, Any]]:
-    """Say of every cell whether it is finished, and how long it took."""
+def _cells(
+    experiment: Experiment, records: Records, failed: Mapping[Cell, str]
+) -> list[dict[str, Any]]:
+    """Say of every cell whether it is finished, and how long it took, or why it failed."""
     return [
         {
             "per_class": cell.per_class,
             "seed": cell.seed,
             "finished": cell in records,
             "seconds": records[cell]["seconds"].get("total") if cell in records else None,
+            "failed": None if cell in records else failed.get(cell),
         }
         for cell in experiment.cells
     ]

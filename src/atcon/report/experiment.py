@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from atcon.errors import InputError
@@ -17,6 +18,8 @@ from atcon.report.page import asset, environment_of
 
 TOGETHER = len(OTHERS)
 """How many methods besides ours and the control share a chart."""
+BRIEF = 160
+"""Characters that the page gives to the reason of a failure; `atcon experiment status` gives all."""
 STYLES = {"consistency": "ours", "uniform": "control"}
 _LINES = ("ours", *OTHERS)
 
@@ -49,13 +52,18 @@ class Gains:
 
 @dataclass(frozen=True)
 class Size:
-    """A training-set size: how many cells are finished, which are missing, and what they took."""
+    """A training-set size: how many cells are finished, and what they took; the seeds of others.
+
+    Attributes:
+        failed: Each with the reason.
+    """
 
     name: str
     finished: int
     planned: int
     missing: str
     spent: str
+    failed: tuple[tuple[str, str], ...] = ()
 
 
 def write_experiment_report(page: Record, target: Path) -> Path:
@@ -103,7 +111,7 @@ def _context(page: Record) -> dict[str, Any]:
 
 
 def states(page: Record) -> list[Size]:
-    """Say of every size which cells are finished."""
+    """Say of every size which cells are finished, which failed and why, and which are missing."""
     by_size: dict[int, list[Record]] = {}
     for cell in dig_list(page, "cells"):
         by_size.setdefault(int(dig_number(cell, "per_class") or 0), []).append(cell)
@@ -111,10 +119,18 @@ def states(page: Record) -> list[Size]:
     for size, cells in by_size.items():
         done = [cell for cell in cells if dig(cell, "finished") is True]
         spent = [seconds for cell in done if (seconds := dig_number(cell, "seconds")) is not None]
-        missing = ", ".join(str(dig(cell, "seed")) for cell in cells if cell not in done)
+        failed = [cell for cell in cells if cell not in done and dig(cell, "failed")]
+        missing = [str(dig(cell, "seed")) for cell in cells if cell not in [*done, *failed]]
+        reasons = tuple((str(dig(cell, "seed")), _brief(dig(cell, "failed"))) for cell in failed)
         mean = duration(sum(spent) / len(spent)) if spent else ""
-        found.append(Size(f"N = {size}", len(done), len(cells), missing, mean))
+        counts = len(done), len(cells)
+        found.append(Size(f"N = {size}", *counts, ", ".join(missing), mean, reasons))
     return found
+
+
+def _brief(reason: object) -> str:
+    """Give the first line of a reason, cut where it is long."""
+    return shorten(str(reason).strip().partition("\n")[0], BRIEF, placeholder=" …")
 
 
 def columns(page: Record) -> tuple[str, ...]:

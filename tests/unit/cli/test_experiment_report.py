@@ -5,6 +5,8 @@ from grid_records import small_experiment, small_records
 from page import parse
 from pipeline import atcon
 
+from atcon.experiments.engines.failures import note_failure
+from atcon.experiments.engines.work import Work
 from atcon.experiments.grid import fingerprint
 from atcon.records import write_json
 
@@ -27,6 +29,19 @@ def test_the_page_is_drawn_from_the_records_into_the_file_asked_for(folder):
     page = parse(target.read_text(encoding="utf-8"))
     assert "5 of 6 cells are finished" in page.words
     assert "ours: N = 2 +2.0 (+2.0 to +2.0) *" in page.all("svg")[0].one("title").text
+
+
+def test_a_cell_that_failed_is_named_with_its_reason(folder):
+    experiment = small_experiment(folder)
+    work = Work(experiment, folder / "runs", folder / "results")
+    note_failure(work, experiment.cells[-1], "the disk is full")
+    target = folder / "small.html"
+    places = ("--runs", folder / "runs", "--results", folder / "results", "--out", target)
+    ended = atcon("experiment", "report", folder / "small.yaml", *places)
+    assert (ended.code, ended.out) == (0, f"{target}\n")
+    words = parse(target.read_text(encoding="utf-8")).words
+    assert "failed: seed 2: the disk is full" in words
+    assert "missing: seed" not in words
 
 
 def test_its_figures_are_written_into_a_new_folder(folder):

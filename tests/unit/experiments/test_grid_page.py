@@ -51,6 +51,13 @@ def test_the_state_names_finished_and_missing_cells(page):
     assert page["cells"][-1]["seconds"] is None
 
 
+def test_the_state_gives_the_reason_of_a_failure_until_the_cell_is_finished(experiment):
+    last = experiment.cells[-1]
+    failed = {last: "no memory", experiment.cells[0]: "an earlier try"}
+    cells = page_of(experiment, small_records(experiment), failed)["cells"]
+    assert [cell["failed"] for cell in cells] == [None] * 5 + ["no memory"]
+
+
 def test_the_protocol_says_sizes_seeds_images_and_what_was_set(page):
     said = dict(page["protocol"])
     assert said["Training images per class"] == "N = 2, N = 4"

@@ -40,6 +40,22 @@ def test_it_says_what_is_finished_and_what_is_missing():
     }
 
 
+def test_a_failed_cell_is_named_failed_with_its_reason_in_short():
+    def cell(seed: int, **more) -> dict:
+        return {"per_class": 2, "seed": seed, "finished": seed == 0, "seconds": None, **more}
+
+    reason = "OutOfMemoryError: <b>no</b> memory\nTraceback"
+    cells = [cell(0), cell(1, failed=reason), cell(2, failed="word " * 100), cell(3, failed=None)]
+    facts = drawn(cells=cells).one("section", id="protocol").one("dl").all("div")
+    said = facts[-1].one("dd").words
+    assert said.startswith(
+        "1 of 4 finished; missing: seed 3 failed: seed 1: OutOfMemoryError: <b>no</b> memory "
+        "failed: seed 2: word word"
+    )
+    assert said.endswith("word …")
+    assert len(said) < 300
+
+
 def test_the_table_of_gains_has_ours_first_and_a_star_where_it_is_clear():
     head, ours, simclr = table_of(drawn(), "gains")
     assert head == ["Method", "N = 2", "N = 4"]

@@ -30,6 +30,16 @@ def states_of(work: Work) -> dict[Cell, State]:
     }
 
 
+def failures_of(work: Work) -> dict[Cell, str]:
+    """Give the reason for every cell that failed.
+
+    Raises:
+        InputError: A record is damaged, or of another configuration.
+    """
+    states = states_of(work).items()
+    return {cell: state.reason for cell, state in states if state.name == "failed"}
+
+
 def _state(work: Work, cell: Cell) -> State:
     if is_taken(work.folder(cell).root):
         return State("running")
