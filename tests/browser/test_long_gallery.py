@@ -59,18 +59,13 @@ def long_page(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def share_of_smooth_frames(browser, start: float) -> float:
     """Scroll 30,000 pixels, some fifty images, from a place given as a part of the page."""
     times = browser.execute_async_script(SCROLL, start, 300, 100)
-    ordered = sorted(times)
-    share = sum(time < SMOOTH for time in times) / len(times)
-    middle, late = ordered[len(times) // 2], ordered[int(SHARE * len(times))]
-    print(f"{share:.1%} under {SMOOTH} ms; median {middle:.1f}, 95 % {late:.1f} ms")
-    return share
+    return sum(time < SMOOTH for time in times) / len(times)
 
 
 def test_a_thousand_images_scroll_smoothly(browser, long_page):
     browser.set_script_timeout(120)
     browser.get(long_page.as_uri())
-    assert browser.execute_script("return document.getElementById('cards').children.length") == (
-        ENTRIES
-    )
+    cards = "document.querySelectorAll('#cards > li').length"
+    assert browser.execute_script(f"return {cards}") == ENTRIES
     shares = [share_of_smooth_frames(browser, at / SCROLLS) for at in range(SCROLLS)]
     assert max(shares) >= SHARE  # the best: other programs may take the processor meanwhile

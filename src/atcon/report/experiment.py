@@ -52,11 +52,7 @@ class Gains:
 
 @dataclass(frozen=True)
 class Size:
-    """A training-set size: how many cells are finished, and what they took; the seeds of others.
-
-    Attributes:
-        failed: Each with the reason.
-    """
+    """How many cells of a size are finished, which are missing, what they took, why some failed."""
 
     name: str
     finished: int
