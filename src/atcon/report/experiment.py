@@ -19,7 +19,7 @@ from atcon.report.page import asset, environment_of
 TOGETHER = len(OTHERS)
 """How many methods besides ours and the control share a chart."""
 BRIEF = 160
-"""Characters that the page gives to the reason of a failure; `atcon experiment status` gives all."""
+"""Characters of the reason of a failure on the page; `atcon experiment status` gives all."""
 STYLES = {"consistency": "ours", "uniform": "control"}
 _LINES = ("ours", *OTHERS)
 
