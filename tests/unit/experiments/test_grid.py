@@ -392,7 +392,9 @@ def test_a_wrong_experiment_file_is_named_with_its_key(tmp_path):
 def test_show_prints_what_is_run_as_a_file_that_runs(tmp_path):
     shown = atcon("experiment", "show", "stopping").out
     (tmp_path / "again.yaml").write_text(shown)
-    assert experiment_of(str(tmp_path / "again.yaml")) == experiments()["stopping"]
+    again = experiment_of(str(tmp_path / "again.yaml"))
+    assert again.model_dump() == experiments()["stopping"].model_dump()
+    assert again.command() == f"atcon experiment run {tmp_path / 'again.yaml'}"
 
 
 @pytest.mark.parametrize(
