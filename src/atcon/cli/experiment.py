@@ -17,7 +17,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 Name = Annotated[str, typer.Argument(help="A shipped experiment, or a YAML file of your own.")]
-RUNS = Path("runs/experiments")
 Runs = Annotated[Path, typer.Option("--out", help="Folder of the runs.")]
 Results = Annotated[Path, typer.Option("--results", help="Folder of the records of cells.")]
 Small = Annotated[
@@ -53,7 +52,7 @@ def run(
     name: Name,
     small: Small = False,
     sets: options.Sets = None,
-    out: Runs = RUNS,
+    out: Runs = options.RUNS,
     results: Results = Path("results"),
     part: Annotated[
         str | None,
@@ -168,7 +167,7 @@ def status(
     name: Name,
     small: Small = False,
     sets: options.Sets = None,
-    out: Runs = RUNS,
+    out: Runs = options.RUNS,
     results: Results = Path("results"),
 ) -> None:
     """Say which cells are finished, running, failed or missing."""

@@ -22,7 +22,7 @@ def report(
     ] = Path("results"),
     runs: Annotated[
         Path, typer.Option("--runs", help="Folder of the runs: why cells failed is read there.")
-    ] = Path("runs"),
+    ] = options.RUNS,
     out: Annotated[
         Path | None, typer.Option("--out", help="The page to write; else NAME.html.")
     ] = None,

@@ -33,6 +33,8 @@ Figures = Annotated[
         help="Also write every figure as PDF and PNG, for a paper; a new folder.",
     ),
 ]
+RUNS = Path("runs/experiments")
+"""Where the runs of experiments lie, unless another folder is named."""
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run in --out.")]
 
 

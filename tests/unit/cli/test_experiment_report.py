@@ -5,6 +5,7 @@ from grid_records import small_experiment, small_records
 from page import parse
 from pipeline import atcon
 
+from atcon.cli.options import RUNS
 from atcon.experiments.engines.failures import note_failure
 from atcon.experiments.engines.work import Work
 from atcon.experiments.grid import fingerprint
@@ -42,6 +43,16 @@ def test_a_cell_that_failed_is_named_with_its_reason(folder):
     words = parse(target.read_text(encoding="utf-8")).words
     assert "failed: seed 2: the disk is full" in words
     assert "missing: seed" not in words
+
+
+def test_a_failure_is_looked_for_where_runs_lie_unless_told_otherwise(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    experiment = small_experiment(folder)
+    note_failure(Work(experiment, RUNS, folder / "results"), experiment.cells[-1], "disk full")
+    assert "n4-seed-2 failed: disk full" in atcon("experiment", "status", "small.yaml").out
+    assert atcon("experiment", "report", "small.yaml").code == 0
+    words = parse((folder / "small.html").read_text(encoding="utf-8")).words
+    assert "failed: seed 2: disk full" in words
 
 
 def test_its_figures_are_written_into_a_new_folder(folder):
