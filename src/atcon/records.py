@@ -31,6 +31,27 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def check_new(path: Path, option: str = "--out") -> None:
+    """Refuse a path where something lies already.
+
+    Raises:
+        InputError: It exists; the message names the option that takes another.
+    """
+    if path.exists():
+        raise InputError(f"{path} exists already: choose another {option}")
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to fill that becomes `path` on success and vanishes on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as place:
+        part = Path(place) / path.name
+        part.mkdir()
+        yield part
+        part.rename(path)
+
+
 def is_leftover(path: Path) -> bool:
     """Whether a file is the part of a write that never came to its end."""
     return path.name.startswith(".") and path.suffix == ".part"
@@ -83,6 +104,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 def as_text(value: str) -> str:
     """Keep a text from being read as a formula by a spreadsheet."""
     return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def printable(text: str) -> str:
+    """Replace every mark that does not print, such as those that move a terminal's cursor."""
+    return "".join(mark if mark.isprintable() else "�" for mark in text)
 
 
 def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:

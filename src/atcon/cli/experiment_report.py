@@ -34,14 +34,11 @@ def report(
     from atcon.experiments.grid import finished, of_network  # noqa: PLC0415
     from atcon.experiments.grid_page import page_of  # noqa: PLC0415
     from atcon.experiments.shipped import experiment_of  # noqa: PLC0415
-    from atcon.report import (  # noqa: PLC0415
-        check_new,
-        write_experiment_figures,
-        write_experiment_report,
-    )
+    from atcon.records import check_new  # noqa: PLC0415
+    from atcon.report import write_experiment_figures, write_experiment_report  # noqa: PLC0415
 
     if figures is not None:
-        check_new(figures)
+        check_new(figures, "--figures")
     experiment = of_network(experiment_of(name, small=small), network)
     records = dict(finished(results, experiment, sets or ()))
     failed = failures_of(Work(experiment, runs, results, tuple(sets or ())))

@@ -81,8 +81,9 @@ def monitor(
     Ends with 0, with 1 if the new data agree less (a warning), with 2 if something is wrong.
     """
     from atcon.cli.display import progress_for  # noqa: PLC0415
-    from atcon.experiments.watch import check_new, watch, write_watched  # noqa: PLC0415
+    from atcon.experiments.watch import watch, write_watched  # noqa: PLC0415
     from atcon.experiments.watch_verdict import WARNING  # noqa: PLC0415
+    from atcon.records import check_new  # noqa: PLC0415
 
     if out is not None:
         check_new(out)

@@ -29,10 +29,11 @@ def report(
     figures: options.Figures = None,
 ) -> None:
     """Draw report.html again from the records; needs no network, no weights and no images."""
-    from atcon.report import check_new, write_report, write_run_figures  # noqa: PLC0415
+    from atcon.records import check_new  # noqa: PLC0415
+    from atcon.report import write_report, write_run_figures  # noqa: PLC0415
 
     if figures is not None:
-        check_new(figures)
+        check_new(figures, "--figures")
     images = not no_images
     if key is None:
         typer.echo(write_report(run, out, images=images))

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atcon.errors import InputError
-
 if TYPE_CHECKING:
     from atcon.sharing import Pseudonyms
 
@@ -44,13 +42,13 @@ def share(
     ] = None,
 ) -> None:
     """Copy the small records of a run, its names replaced by pseudonyms, without the weights."""
+    from atcon.records import check_new  # noqa: PLC0415
     from atcon.sharing import check_apart, write_private  # noqa: PLC0415
     from atcon.sharing import share as share_run  # noqa: PLC0415
 
     if table is not None:
         check_apart(table, run, out)
-        if table.exists():
-            raise InputError(f"{table} exists already: choose another --table")
+        check_new(table, "--table")
     names = pseudonyms(key, run, out)
     typer.echo(share_run(run, out, names, images=images))
     if table is not None:

@@ -28,6 +28,7 @@ from atcon.experiments.judge import MAPS, MASK, judging_loss
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of
 from atcon.models import Network
+from atcon.records import check_new
 from atcon.types import Pixels
 
 
@@ -78,8 +79,7 @@ def attend(  # noqa: PLR0913 - the options of its command
         InputError: `out` exists, no image can be read, the class, the layer or a map is unknown,
             or a network does not allow a map.
     """
-    if out.exists():
-        raise InputError(f"{out} exists already: choose another --out")
+    check_new(out)
     progress = progress or Progress()
     question = _question(run, maps, stages, label, layer, overrides)
     size = size_of(question.opened.config, question.networks[stages[0]])

@@ -90,8 +90,8 @@ def evaluate(
         progress: Told about every batch.
     """
     opened = reopen(run, overrides)
-    if out is not None and out.exists():
-        raise InputError(f"{out} exists already: choose another --out")
+    if out is not None:
+        records.check_new(out)
     config, record = opened.config, opened.record
     image_set = image_set_of(config.data, progress)
     if list(image_set.classes) != record["classes"]:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import yaml
 
 from atcon import records
 from atcon.data.incoming import Incoming
-from atcon.errors import InputError
 from atcon.evaluation import shift
 from atcon.experiments.finished import FinishedRun, reopen
 from atcon.experiments.progress import Progress
@@ -262,19 +260,10 @@ def write_watched(out: Path, watched: Watched) -> None:
     Raises:
         InputError: It exists.
     """
-    check_new(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
-        folder = Path(place) / out.name
+    records.check_new(out)
+    with records.whole_folder(out) as folder:
         records.write_json(folder / "monitor.json", watched.record)
         records.write_csv(folder / "samples.csv", COLUMNS, map(_cells, watched.rows))
-        folder.rename(out)
-
-
-def check_new(out: Path) -> None:
-    """Refuse a folder that is there already."""
-    if out.exists():
-        raise InputError(f"{out} exists already: choose another --out")
 
 
 def _cells(row: Mapping[str, Any]) -> list[Any]:

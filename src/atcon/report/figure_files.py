@@ -3,13 +3,12 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from xml.etree import ElementTree as ET
 
 import matplotlib.style
 from matplotlib.figure import Figure as Sheet
 
-from atcon.errors import InputError
+from atcon.records import check_new, whole_folder
 from atcon.report import experiment, figures
 from atcon.report.charts import Style
 from atcon.report.drawing import Place, draw, new_sheet, viewed, width_of, wrapped
@@ -42,7 +41,7 @@ def write_run_figures(run: Path, folder: Path, *, images: bool = True) -> list[P
     Raises:
         InputError: `folder` exists, or a record is missing or damaged.
     """
-    check_new(folder)
+    check_new(folder, "--figures")
     return _write(_of_run(read_run(run), images=images), folder)
 
 
@@ -59,18 +58,8 @@ def write_experiment_figures(page: Record, folder: Path) -> list[Path]:
     Raises:
         InputError: `folder` exists, or the page is not what it should be.
     """
-    check_new(folder)
+    check_new(folder, "--figures")
     return _write(_of_charts(_of_experiment(page)), folder)
-
-
-def check_new(folder: Path) -> None:
-    """Hold that nothing lies where figures are to be written.
-
-    Raises:
-        InputError: Something does.
-    """
-    if folder.exists():
-        raise InputError(f"{folder} exists already: choose another --figures")
 
 
 def _of_experiment(page: Record) -> Iterator[tuple[str, Figure]]:
@@ -156,15 +145,11 @@ def _sample(chart: ET.Element, style: str) -> ET.Element:
 
 def _write(sheets: Iterable[Named], folder: Path) -> list[Path]:
     """Write the files into a folder beside, which becomes `folder` once all are there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     plain = matplotlib.style.context(["default", {"pdf.fonttype": 42}])  # whatever the user's are
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place, plain:
-        part = Path(place) / folder.name
-        part.mkdir()
+    with whole_folder(folder) as part, plain:
         for name, sheet in sheets:
             sheet.savefig(part / f"{name}.pdf", dpi=DPI, metadata={"CreationDate": None})
             sheet.savefig(part / f"{name}.png", dpi=DPI, metadata={"Software": None})
             names += [f"{name}.pdf", f"{name}.png"]
-        part.rename(folder)
     return [folder / name for name in names]

@@ -43,16 +43,12 @@ def share(run: Path, out: Path, names: Pseudonyms, *, images: bool = False) -> P
     Raises:
         InputError: `out` exists, or the run is unfinished, damaged, or itself such a copy.
     """
-    if out.exists():
-        raise InputError(f"{out} exists already: choose another --out")
+    records.check_new(out)
     if (run / MARK).exists():
         raise InputError(f"{run} is a shared copy: its names are pseudonyms already")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
-        copy = Path(place) / out.name
+    with records.whole_folder(out) as copy:
         _copy(run, copy, names, images=images)
         write_report(copy, images=images)
-        copy.rename(out)
     return out
 
 
