@@ -152,26 +152,20 @@ def _recorded(
 
 
 def _show(record: Mapping[str, Any], folder: Path) -> None:
-    from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
 
+    from atcon.cli.display import plain_table  # noqa: PLC0415
     from atcon.experiments.advise_text import sentences  # noqa: PLC0415
 
     console = Console()
-    table = Table(
-        title=escape(f"Gain in {record['title']}, points"),
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
-    table.add_column("over")
-    for size in record["sizes"]:
-        table.add_column(f"N = {size}", justify="right")
-    for name, found in record["against"].items():
-        spans = [f"{e['value']:+.1f} ({e['low']:+.1f} to {e['high']:+.1f})" for e in found["sizes"]]
-        table.add_row(name, *spans)
-    console.print(table)
+    span = "{value:+.1f} ({low:+.1f} to {high:+.1f})"
+    rows = [
+        (name, *(span.format_map(one) for one in found["sizes"]))
+        for name, found in record["against"].items()
+    ]
+    head = ("over", *(f"N = {size}" for size in record["sizes"]))
+    console.print(plain_table(f"Gain in {record['title']}, points", head, rows))
     for line in sentences(record):
         console.print(escape(line), highlight=False, soft_wrap=True)
     console.print(escape(f"record: {folder / 'advice.json'}, page: {folder / 'report.html'}"))

@@ -126,11 +126,13 @@ def _show(record: Mapping[str, Any]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from atcon.experiments.watch_verdict import WARNING  # noqa: PLC0415
+
     console = Console()
     if not console.is_terminal:  # a file has no width to fit
         console = Console(width=160)
     console.print(_distributions(record))
-    warned = record["verdict"]["outcome"] == "agrees_less"
+    warned = record["verdict"]["outcome"] == WARNING
     console.print(
         Text(record["verdict"]["sentence"], style="bold yellow" if warned else "bold"),
         soft_wrap=True,

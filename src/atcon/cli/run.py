@@ -1,7 +1,6 @@
 """`atcon run CONFIG`: the main job."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +35,6 @@ def run(
     execute(config, overrides, out, quiet=quiet, as_json=as_json, resume=resume)
 
 
-def rank_of_torchrun() -> int | None:
-    """Give the number of this process among those that torchrun started; None without it."""
-    return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
-
-
 def execute(
     source: str,
     overrides: list[str],
@@ -56,14 +50,17 @@ def execute(
     if resume and out is None:
         raise InputError("--resume continues the run in --out: give its folder")
     config = load_config(source, overrides)
-    rank = rank_of_torchrun()
-    if rank is not None and out is None:
-        raise InputError("under torchrun all processes write one folder: give --out")
-    folder, others = out or options.default_out(config.name), bool(rank)
 
     from atcon.cli.display import progress_for, show_summary  # noqa: PLC0415
+    from atcon.experiments.dividing import started_by_torchrun  # noqa: PLC0415
     from atcon.experiments.run import run as run_pipeline  # noqa: PLC0415
     from atcon.report import write_report  # noqa: PLC0415
+
+    started = started_by_torchrun()
+    if started is not None and out is None:
+        raise InputError("under torchrun all processes write one folder: give --out")
+    folder = out or options.default_out(config.name)
+    others = started is not None and started[0] > 0
 
     try:
         with progress_for(quiet=quiet or as_json or others) as progress:

@@ -14,7 +14,7 @@ from atcon.data.describe import describe
 from atcon.data.events import Event, Omissions, read_events
 from atcon.data.image_set import ImageSet
 from atcon.data.labels import check_classes, label_index
-from atcon.data.manifest import MANIFEST, clip_name, form_of, listed_clips
+from atcon.data.manifest import MANIFEST, clip_name, form_of, present_clips
 from atcon.data.planning import divided, planned_windows
 from atcon.data.policy import OnBadImage, Skips
 from atcon.errors import BadVideoError, InputError
@@ -66,12 +66,9 @@ def clips(
 def _of_folder(base: Path, classes: Sequence[str] | None, policy: OnBadImage) -> ImageSet:
     skips, found = Skips(policy), []
     hashes = {}
-    for event, path, sha256 in listed_clips(base):
-        if path.is_file():
-            found.append(_Clip(event, str(path)))
-            hashes[event.name] = sha256
-        else:
-            skips.add(event.name, BadVideoError("missing", f"{path}: no such clip"))
+    for event, path, sha256 in present_clips(base, skips):
+        found.append(_Clip(event, str(path)))
+        hashes[event.name] = sha256
 
     def read(example: Example) -> Pixels:
         _check_listed(example, hashes[example.name])

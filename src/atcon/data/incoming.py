@@ -12,11 +12,11 @@ from atcon.data.folder import images_below, is_hidden
 from atcon.data.grouping import grouped, is_rule
 from atcon.data.image_set import ImageSet
 from atcon.data.images import read_file
-from atcon.data.manifest import ABOUT, MANIFEST, form_of, listed_clips
+from atcon.data.manifest import ABOUT, MANIFEST, form_of, present_clips
 from atcon.data.policy import OnBadImage, Skips
 from atcon.data.rows import Row
 from atcon.data.tables import read_rows, relative_path
-from atcon.errors import BadVideoError, InputError
+from atcon.errors import InputError
 from atcon.types import Example, Pixels
 
 Names = frozenset[str] | None
@@ -208,12 +208,9 @@ def _names(row: Mapping[str, str]) -> Names:
 
 
 def _listed_clips(base: Path, skips: Skips) -> Iterable[_Sample]:
-    for event, path, _ in listed_clips(base):
-        if path.is_file():
-            example = Example(event.name, (), (), str(path), event.patient)
-            yield _Sample(example, frozenset({event.label}))
-        else:
-            skips.add(event.name, BadVideoError("missing", f"{path}: no such clip"))
+    for event, path, _ in present_clips(base, skips):
+        example = Example(event.name, (), (), str(path), event.patient)
+        yield _Sample(example, frozenset({event.label}))
 
 
 def _clip_files(base: Path) -> Iterable[_Sample]:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from atcon.data.cutting import ClipForm
 from atcon.data.events import Event
+from atcon.data.policy import Skips
 from atcon.data.tables import part_name, read_rows, relative_path
-from atcon.errors import InputError
+from atcon.errors import BadVideoError, InputError
 
 MANIFEST, ABOUT = "clips.csv", "clips.json"
 _COLUMNS = {"file", "label", "patient", "split", "video", "start", "end"}
@@ -48,6 +49,20 @@ def listed_clips(base: Path) -> Iterator[ListedClip]:
         )
         path = base / relative_path(row["file"], base, where)
         yield ListedClip(event, path, row.get("sha256"))
+
+
+def present_clips(base: Path, skips: Skips) -> Iterator[ListedClip]:
+    """Give every clip of a folder whose file is there; what happens to others, the policy says.
+
+    Raises:
+        InputError: As for `listed_clips`.
+        BadVideoError: A file is missing and the policy is "error".
+    """
+    for clip in listed_clips(base):
+        if clip.path.is_file():
+            yield clip
+        else:
+            skips.add(clip.event.name, BadVideoError("missing", f"{clip.path}: no such clip"))
 
 
 def clip_name(video: str, start: float, end: float) -> str:

@@ -1,9 +1,19 @@
 """What processes and those that they start have in common: surroundings, and their end."""
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+
+
+def how_ended(exit_code: int) -> str:
+    """Say how a process ended that did not say so itself; its name goes before."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"was ended from outside by {name}{hint}"
 
 
 @contextmanager

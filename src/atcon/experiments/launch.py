@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from atcon.errors import AtconError, InputError
-from atcon.experiments.children import end_with, surrounded
+from atcon.experiments.children import end_with, how_ended, surrounded
 from atcon.experiments.progress import Progress
 from atcon.training import Processes, together
 
@@ -107,12 +107,7 @@ def _failure(name: str, ours: bool, wrong_input: bool, text: str, trace: str) ->
 
 def _lost(process: SpawnProcess) -> tuple[int, AtconError]:
     process.join()
-    code = process.exitcode or 0
-    how = f"ended with exit code {code}"
-    if code < 0:
-        how = f"was ended from outside by {signal.Signals(-code).name}"
-    if code == -signal.SIGKILL:
-        how += ", as the system does when memory runs out"
+    how = how_ended(process.exitcode or 0)
     text = f"{process.name} {how}, so all were ended; what was saved can be continued"
     return 1, AtconError(text)
 

@@ -9,6 +9,14 @@ from atcon.errors import InputError
 from atcon.evaluation import resample_weights
 
 
+def named_groups(images: Iterable[tuple[str, str | None]]) -> list[str] | None:
+    """Give the group of every image as `groups_of` does, also where there is one group only."""
+    images = list(images)
+    if all(group is None for _, group in images):
+        return None
+    return [f"image {name}" if group is None else f"group {group}" for name, group in images]
+
+
 def groups_of(images: Iterable[tuple[str, str | None]]) -> list[str] | None:
     """Give the group of every test image, or None where no image has one.
 
@@ -20,10 +28,8 @@ def groups_of(images: Iterable[tuple[str, str | None]]) -> list[str] | None:
         InputError: All are of one group, which leaves nothing to resample.
     """
     images = list(images)
-    if all(group is None for _, group in images):
-        return None
-    groups = [f"image {name}" if group is None else f"group {group}" for name, group in images]
-    if len(set(groups)) == 1:
+    groups = named_groups(images)
+    if groups is not None and len(set(groups)) == 1:
         raise InputError(
             f"the whole test part is of one group ({images[0][1]}): intervals resample "
             f"whole groups and need two or more; put more groups into the test part"

@@ -45,9 +45,8 @@ def run_or_share(bench: Bench, name: str, arm: Arm, store: Path | None) -> Stage
         arm: Its plan, and the stage it starts from.
         store: The folder of shared stages; None shares nothing.
     """
-    finished = bench.folder.stage(name).exists()
-    unshared = store is None or name != STAGE or arm.start is not None or finished
-    if store is None or unshared or not bench.processes.first:  # the first one has the store
+    shared = name == STAGE and arm.start is None and not bench.folder.stage(name).exists()
+    if store is None or not (shared and bench.processes.first):  # the first one has the store
         return run_stage(bench, name, arm.plan, arm.start)
     settings = settings_of(bench)
     entry = Entry(store / _hash_of(settings))

@@ -14,9 +14,9 @@ from atcon.data.incoming import Incoming
 from atcon.evaluation import shift
 from atcon.experiments.finished import FinishedRun, reopen
 from atcon.experiments.progress import Progress
-from atcon.experiments.resampling import weights_for
+from atcon.experiments.resampling import named_groups, weights_for
 from atcon.experiments.watch_data import new_data, own_data, own_hashes, own_parts
-from atcon.experiments.watch_scores import Scores, scores_of, shown, watcher_of
+from atcon.experiments.watch_scores import Scores, scores_of, watcher_of
 from atcon.experiments.watch_verdict import errors_record, shift_record, verdict_record
 from atcon.types import Example
 
@@ -29,10 +29,10 @@ COLUMNS = ("name", "group", "consistency", "predicted", "probability", "labels",
 class Naming:
     """What samples, groups, paths and reasons are called in what is written."""
 
-    sample: Callable[[str], str] = shown
-    group: Callable[[str], str] = shown
-    path: Callable[[str], str] = shown
-    reason: Callable[[str], str] = shown
+    sample: Callable[[str], str] = records.printable
+    group: Callable[[str], str] = records.printable
+    path: Callable[[str], str] = records.printable
+    reason: Callable[[str], str] = records.printable
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,7 @@ def _compared(opened: FinishedRun, own: Scores, new: Scores) -> Any:
 
 
 def _groups(examples: Sequence[Example]) -> list[str] | None:
-    """Give the group of every sample, its own where it has none; None where none has one."""
-    if all(example.group is None for example in examples):
-        return None
-    return [f"sample {one.name}" if one.group is None else f"group {one.group}" for one in examples]
+    return named_groups((example.name, example.group) for example in examples)
 
 
 def _spread(scores: Scores) -> dict[str, Any]:
@@ -235,7 +232,7 @@ def _notes(
     if "test" in own:
         notes.append(f"the run has no validation {unit}: its test {unit} are the reference")
     known = own_hashes(opened)
-    twice = Counter(known[sha]["part"] for sha in new.hashes.values() if sha in known)
+    twice = Counter(known[sha] for sha in new.hashes.values() if sha in known)
     notes += [
         f"{count} of the new {unit} are the run's own {part} {unit}, byte for byte"
         for part, count in sorted(twice.items())
@@ -244,7 +241,9 @@ def _notes(
     if changed:
         notes.append(f"{changed} of the run's own {unit} have changed since it was made")
     if incoming.foreign:
-        several = ", ".join(f"{shown(name)} ({n})" for name, n in incoming.foreign.items())
+        several = ", ".join(
+            f"{records.printable(name)} ({n})" for name, n in incoming.foreign.items()
+        )
         notes.append(
             f"classes that the run does not have: {several}; {unit} of these alone count for "
             "nothing where errors are counted"

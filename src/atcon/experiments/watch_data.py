@@ -101,11 +101,11 @@ def own_parts(split: Split) -> dict[str, tuple[Example, ...]]:
     return {"test": drawn, "train": split.train}
 
 
-def own_hashes(opened: FinishedRun) -> dict[str, dict[str, str]]:
-    """Give the part and the name of the run's own samples by the SHA-256 of their files."""
+def own_hashes(opened: FinishedRun) -> dict[str, str]:
+    """Give the part of the run's own samples by the SHA-256 of their files."""
     record = records.read_json(opened.folder.split)
     return {
-        entry["sha256"]: {"part": part, "name": entry["name"]}
+        entry["sha256"]: part
         for part in ("test", "validation", "train")
         for entry in record[part]
         if entry.get("sha256")

@@ -15,6 +15,7 @@ from atcon.experiments.judge import judging_loss
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of
 from atcon.models import Network
+from atcon.records import printable
 from atcon.types import Example
 
 NOT_FINITE = "its consistency is not a finite number; try --precision 32-true"
@@ -130,7 +131,7 @@ def scores_of(
         grown.skipped += batch.skipped
         grown.add(batch, *_asked(watcher, batch))
         for name, reason in grown.skipped[before:]:
-            progress.note(f"skipped {shown(name)}: {shown(reason)}")
+            progress.note(f"skipped {printable(name)}: {printable(reason)}")
         progress.advance({}, len(batch.examples) + len(batch.skipped))
     progress.end()
     if not grown.examples:
@@ -154,8 +155,3 @@ def _asked(watcher: Watcher, batch: Decoded) -> tuple[np.ndarray, np.ndarray]:
         seen.correlation.detach().double().cpu().numpy(),
         squash_logits(seen.logits, multi_label=multi_label),
     )
-
-
-def shown(text: str) -> str:
-    """Give a name as it can be printed: what could move the cursor of a terminal is replaced."""
-    return "".join(mark if mark.isprintable() else "�" for mark in text)

@@ -18,6 +18,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
+from atcon.records import printable
 from atcon.report.charts import Point
 from atcon.report.style import Look, look_of
 
@@ -69,7 +70,7 @@ class Place:
 def shown(text: str) -> str:
     """Give a text without marks that our font lacks, or that turn or hide what is beside them."""
     known = _letters()
-    return "".join(mark if mark.isprintable() and ord(mark) in known else "�" for mark in text)
+    return "".join(mark if ord(mark) in known else "�" for mark in printable(text))
 
 
 @lru_cache

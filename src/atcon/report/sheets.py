@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from atcon.errors import InputError
-from atcon.records import read_json, whole_file
+from atcon.records import printable, read_json, whole_file
 from atcon.report.formats import UNDEFINED, decimal, ends
 from atcon.report.inputs import STAGES, Record, dig, dig_list, dig_number
 from atcon.report.maps import (
@@ -165,7 +165,7 @@ def _text(
 ) -> int:
     """Write one line, shortened in its middle where it needs more than `room`; give its width."""
     font = _font(size, bold=bold)
-    shown = "".join(mark if mark.isprintable() else "�" for mark in text)
+    shown = printable(text)
     if room is not None:
         shown = next(line for line in _shortened(shown) if font.getlength(line) <= room)
     draw.text(place, shown, fill=colour, font=font)

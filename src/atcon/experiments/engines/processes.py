@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from atcon.experiments.children import end_with, surrounded
+from atcon.experiments.children import end_with, how_ended, surrounded
 from atcon.experiments.engines.handing_out import hand_out, lost
 from atcon.experiments.engines.work import Ended, Options, Outcome, Work
 from atcon.experiments.grid import Cell
@@ -120,12 +120,7 @@ class _Processes:
 
 
 def _lost(process: SpawnProcess) -> Outcome:
-    code = process.exitcode or 0
-    if code >= 0:
-        return lost(f"its process ended with exit code {code}")
-    name = signal.Signals(-code).name
-    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-    return lost(f"its process was ended from outside by {name}{hint}")
+    return lost(f"its process {how_ended(process.exitcode or 0)}")
 
 
 def _serve(work: Work, cell: Cell, theirs: Connection) -> None:

@@ -31,13 +31,14 @@ def states_of(work: Work) -> dict[Cell, State]:
 
 
 def failures_of(work: Work) -> dict[Cell, str]:
-    """Give the reason for every cell that failed.
+    """Give the reason for every cell that failed; records of finished cells are not read.
 
     Raises:
-        InputError: A record is damaged, or of another configuration.
+        InputError: The record of a failure is damaged.
     """
-    states = states_of(work).items()
-    return {cell: state.reason for cell, state in states if state.name == "failed"}
+    left = (cell for cell in work.experiment.cells if not work.record(cell).exists())
+    states = {cell: _state(work, cell) for cell in left}
+    return {cell: state.reason for cell, state in states.items() if state.name == "failed"}
 
 
 def _state(work: Work, cell: Cell) -> State:
