@@ -91,9 +91,9 @@ def test_a_pair_of_input_maps_counts_once_for_each_layer():
 
 
 def test_maps_of_the_input_need_no_layer():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 3))
     loss = ConsistencyLoss(model, maps=("gradient", "guided_backprop"), mask="deviation")
-    loss(torch.randn(2, 3, 4, 4)).backward()
+    loss(torch.randn(2, 3, 4, 4)).backward()  # with few units, both maps may be one by chance
     assert loss.details.layer == ""
     assert model[1].weight.grad.any()
 
