@@ -35,6 +35,14 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
+        assert (ROOT / file).is_file()
+        assert not name or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+
+
 def test_the_default_mask_is_the_documented_one() -> None:
     page = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
     (row,) = [line for line in page.splitlines() if line.startswith("| mask P |")]

@@ -96,7 +96,10 @@ def _ten_steps(kind, processes, _progress=None):
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("kind", "near"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize(
+    ("kind", "near"),
+    [pytest.param(torch.float32, 1e-6, marks=pytest.mark.slow), (torch.float64, 1e-12)],
+)
 def test_ten_steps_of_several_processes_equal_those_of_one(count, kind, near):
     start = {name: weight.detach().numpy() for name, weight in stages(kind).named_parameters()}
     expected = _ten_steps(kind, ALONE)
@@ -135,6 +138,7 @@ def test_a_run_of_several_processes_equals_that_of_one(count, alone, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["gain"] == found["gain"]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_run_which_is_then_resumed(alone, tmp_path):
     config, out = tiny(*EXACT, "devices=2"), tmp_path / "run"
     with pytest.raises(AtconError, match=r"process 1 of 2 was ended from outside by SIGKILL"):
