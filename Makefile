@@ -6,7 +6,7 @@ PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 BIN := .venv/bin
 WHEEL_ENV := build/wheel-env
 
-.PHONY: demo test lint format types realdata browser slow wheel dist use-wheel clean
+.PHONY: demo test lint format types api realdata browser slow wheel dist use-wheel clean
 
 demo: .venv/.runtime
 	$(BIN)/atcon demo $(ARGS)
@@ -25,6 +25,10 @@ format: .venv/.development
 
 types: .venv/.development
 	$(BIN)/mypy
+
+# The public API as it is now becomes what the tests hold the code to.
+api: .venv/.development
+	$(BIN)/python tests/support/public_api.py docs/public-api.txt
 
 realdata browser slow: .venv/.development
 	$(BIN)/python -m pytest -m $@ $(ARGS)
