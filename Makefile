@@ -5,8 +5,11 @@ PYTHON ?= python3
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 BIN := .venv/bin
 WHEEL_ENV := build/wheel-env
+OLDEST_ENV := build/oldest-env
+OLDEST := build/oldest.txt
 
-.PHONY: demo test lint format types api realdata browser slow wheel dist use-wheel clean
+.PHONY: demo test lint format types api realdata browser slow wheel dist \
+        use-wheel reproducible oldest clean
 
 demo: .venv/.runtime
 	$(BIN)/atcon demo $(ARGS)
@@ -25,6 +28,7 @@ format: .venv/.development
 
 types: .venv/.development
 	$(BIN)/mypy
+	$(BIN)/python -m pip check
 
 # The public API as it is now becomes what the tests hold the code to.
 api: .venv/.development
@@ -44,7 +48,26 @@ use-wheel:
 	rm -rf $(WHEEL_ENV)
 	$(PYTHON) -m venv $(WHEEL_ENV)
 	$(WHEEL_ENV)/bin/python $(PIP_INSTALL) dist/atcon-*.whl
+	$(WHEEL_ENV)/bin/python -m pip check
 	.ci/use-wheel $(WHEEL_ENV)/bin
+	$(WHEEL_ENV)/bin/python $(PIP_INSTALL) mypy
+	$(WHEEL_ENV)/bin/python -m mypy --strict --config-file= .ci/typed.py
+
+# Two builds of the same commit, or of TAG=v0.1.0, are equal bytes; their checksums are printed.
+reproducible: .venv/.development
+	.ci/reproducible $(BIN)/python $(TAG)
+
+# The tests with the lowest versions that pyproject.toml allows. Old versions warn of new ones, so
+# that warnings are no errors here; shapes are checked by the newest alone.
+oldest:
+	rm -rf $(OLDEST_ENV)
+	$(PYTHON) -m venv $(OLDEST_ENV)
+	.ci/lowest >$(OLDEST)
+	$(OLDEST_ENV)/bin/python $(PIP_INSTALL) --constraint $(OLDEST) --editable '.[test]'
+	$(OLDEST_ENV)/bin/python -m pip check
+	OMP_NUM_THREADS=1 $(OLDEST_ENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+	  -W default -o addopts=--import-mode=importlib \
+	  -m "not realdata and not browser and not slow" $(ARGS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

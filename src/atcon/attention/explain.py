@@ -1,7 +1,7 @@
 """Explain a batch of images by any map of the table."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor, nn
 
@@ -20,6 +20,32 @@ def attention_named(name: str) -> Attention:
     if name not in ATTENTION:
         raise no_such("attention map", name, ATTENTION)
     return ATTENTION[name]
+
+
+@overload
+def explain(
+    model: nn.Module,
+    images: Images,
+    name: str = ...,
+    target: Target = ...,
+    *,
+    layer: str | nn.Module | None = ...,
+    create_graph: bool = ...,
+    **options: Any,
+) -> Tensor: ...
+
+
+@overload
+def explain(
+    model: nn.Module,
+    images: Images,
+    name: str = ...,
+    target: Target = ...,
+    *,
+    layer: Sequence[str | nn.Module],
+    create_graph: bool = ...,
+    **options: Any,
+) -> list[Tensor]: ...
 
 
 def explain(

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from torch import nn
 
@@ -40,6 +40,30 @@ class Attention:
     signed: bool = True
     guided: bool = False
 
+    @overload
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Images,
+        target: Target = ...,
+        *,
+        layer: str | nn.Module | None = ...,
+        create_graph: bool = ...,
+        **options: Any,
+    ) -> LayerMaps: ...
+
+    @overload
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Images,
+        target: Target = ...,
+        *,
+        layer: Sequence[str | nn.Module],
+        create_graph: bool = ...,
+        **options: Any,
+    ) -> list[LayerMaps]: ...
+
     def __call__(
         self,
         model: nn.Module,
@@ -51,13 +75,24 @@ class Attention:
         **options: Any,
     ) -> LayerMaps | list[LayerMaps]:
         """Explain a batch; see `atcon.explain`."""
-        names = [layer] if layer is None or isinstance(layer, str | nn.Module) else list(layer)
+        if layer is None or isinstance(layer, str | nn.Module):
+            return self._maps(model, images, target, [layer], create_graph, options)[0]
+        return self._maps(model, images, target, layer, create_graph, options)
+
+    def _maps(
+        self,
+        model: nn.Module,
+        images: Images,
+        target: Target,
+        names: Sequence[str | nn.Module | None],
+        create_graph: bool,
+        options: dict[str, Any],
+    ) -> list[LayerMaps]:
         layers = self._layers(model, images, names)
         run = trace(model, images, layers, gradients=self.differentiable)
         classes = choose_classes(run.logits, target)
         runs = [run.at(index) for index in range(len(layers))] if layers else [run]
-        maps = [self.map(run, classes, create_graph=create_graph, **options) for run in runs]
-        return maps if isinstance(layer, list | tuple) else maps[0]
+        return [self.map(run, classes, create_graph=create_graph, **options) for run in runs]
 
     @with_gradients()
     def map(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -197,5 +197,4 @@ def _map(
         return seen.maps[name]
     attention = attention_named(name)
     of_layer = attention.resolution == "layer"
-    maps = attention(network.module, images, seen.classes, layer=layer if of_layer else None)
-    return cast("torch.Tensor", maps)  # one layer, one map
+    return attention(network.module, images, seen.classes, layer=layer if of_layer else None)
