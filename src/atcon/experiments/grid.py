@@ -41,6 +41,7 @@ class Experiment(BaseModel):
         tables: What `tables_of` shows.
         paper: The paper's numbers that stand beside ours.
         events: A table of events to describe, below the folder of data: no runs.
+        called: What its page is called, where its cells are those of another; no part of the file.
         words: What the command line is given to have it; no part of the file.
         smaller: The same for its form for the data at hand; empty where that is no other form.
     """
@@ -61,6 +62,7 @@ class Experiment(BaseModel):
     tables: tuple[Table, ...] = ("gains", "seconds")
     paper: Paper | None = None
     events: str | None = None
+    called: Annotated[str, Field(exclude=True)] = ""
     words: Annotated[tuple[str, ...], Field(exclude=True)] = ()
     smaller: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
@@ -81,6 +83,11 @@ class Experiment(BaseModel):
             for count in self.per_class
             for seed in self.seeds
         ]
+
+    @property
+    def page_name(self) -> str:
+        """Its own name, also where its cells are those of another experiment."""
+        return self.called or self.name
 
     def command(self, *, small: bool = False) -> str:
         """Give the command that runs it, or its form for the data at hand."""
