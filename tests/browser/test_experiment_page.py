@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from experiment_page import mark, page_with
+from experiment_page import mark, page_with, paper_table
 
 from atcon.report import write_experiment_report
 
@@ -12,11 +12,16 @@ pytestmark = pytest.mark.browser
 
 
 def full_page() -> dict:
-    """Ten methods, table 4, the scatter, followed rounds, and a cell that failed."""
+    """Ten methods, a wide table of the paper, table 4, the scatter, rounds, and a failed cell."""
     names = [*(f"method-{at}" for at in range(8)), "uniform", "consistency"]
     arms = {name: [mark(float(at)), mark(1.0 - at)] for at, name in enumerate(names)}
+    wide = paper_table()
+    wide["sizes"] = [2, 4, 8, 12, 16, 135]  # of the paper's table 2
+    for row in wide["rows"]:
+        row["entries"] = row["entries"] * 3
     both = {"value": 0.5, "low": 0.4, "high": 0.6, "paper": 0.65}
     page = page_with(
+        tables=[wide],
         gains=[{"metric": "map", "title": "mAP", "against": "supervised", "arms": arms}],
         losses={"rows": ["r1", "r2"], "columns": ["a", "b", "c"], "cells": [[both] * 3] * 2},
         agreement={"consistency": [[0.2, 0.3], [0.9, -0.1]], "uniform": [[0.2, 0.1]]},
@@ -77,6 +82,8 @@ def test_nothing_overflows_sideways(shown, width):
         "}).map((e) => e.outerHTML.slice(0, 80))"
     )
     assert wide == []
+    box = "document.querySelector('#table .scroll')"
+    assert shown.execute_script(f"return {box}.scrollWidth > {box}.clientWidth") or width > 768
     root = "document.documentElement"
     assert shown.execute_script(f"return {root}.scrollWidth - {root}.clientWidth") == 0
 

@@ -43,7 +43,7 @@ def report(
     records = dict(finished(results, experiment, sets or ()))
     failed = failures_of(Work(experiment, runs, results, tuple(sets or ())))
     page = page_of(experiment, records, failed)
-    typer.echo(write_experiment_report(page, out or Path(f"{experiment.name}.html")))
+    typer.echo(write_experiment_report(page, out or Path(f"{experiment.page_name}.html")))
     if figures is not None:
         write_experiment_figures(page, figures)
         typer.echo(figures)

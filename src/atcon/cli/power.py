@@ -1,4 +1,4 @@
-"""`atcon power RUN …`: how many seeds and test images a gain needs."""
+"""`atcon power RUN …` or `--experiment NAME`: how many seeds and test images a gain needs."""
 
 import json
 from collections.abc import Mapping
@@ -8,18 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from atcon.cli import options
+from atcon.errors import InputError
+
+_PANEL: Any = {"rich_help_panel": "From the records of an experiment"}
 
 
 def power(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN", help="The pilot: finished runs of several seeds, as of atcon repeat."
-        ),
-    ],
     gain: Annotated[
         float, typer.Option("--gain", help="The true gain to find, in points of the metric.")
     ],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN", help="The pilot: finished runs of several seeds, as of atcon repeat."
+        ),
+    ] = None,
     metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="One metric.")] = "map",
     stage: Annotated[
         str, typer.Option("--stage", metavar="NAME", help="The stage that gains.")
@@ -29,15 +32,43 @@ def power(
         typer.Option(
             "--against",
             metavar="RUN:STAGE",
-            help="What it gains over; else the first run's supervised stage.",
+            help="What it gains over (STAGE with --experiment); else the supervised stage.",
         ),
     ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            "--experiment", metavar="NAME", help="The pilot: records of its cells.", **_PANEL
+        ),
+    ] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="Its form for the data at hand.", **_PANEL)
+    ] = False,
+    per_class: Annotated[
+        int | None, typer.Option("--per-class", metavar="N", help="Of which size.", **_PANEL)
+    ] = None,
+    network: Annotated[
+        str, typer.Option("--network", metavar="NAME", help="Of which network.", **_PANEL)
+    ] = "",
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder of the records of cells.", **_PANEL)
+    ] = Path("results"),
     as_json: options.AsJson = False,
 ) -> None:
     """Say how many seeds and test images it takes to find a gain, from a few runs."""
-    from atcon.experiments.power import power_of_runs  # noqa: PLC0415
+    from atcon.experiments.grid import finished, of_network  # noqa: PLC0415
+    from atcon.experiments.power import power_of_cells, power_of_runs  # noqa: PLC0415
+    from atcon.experiments.shipped import experiment_of  # noqa: PLC0415
 
-    record = power_of_runs(runs, gain, metric=metric, stage=stage, against=against)
+    if bool(runs) == bool(experiment):
+        raise InputError("give the pilot as runs of several seeds or as --experiment NAME")
+    if experiment:
+        own = of_network(experiment_of(experiment, small=small), network)
+        chosen = {"metric": metric, "stage": stage, "against": against or "supervised"}
+        cells = dict(finished(results, own))
+        record = power_of_cells(own, cells, gain, per_class=per_class, **chosen)
+    else:
+        record = power_of_runs(runs or [], gain, metric=metric, stage=stage, against=against)
     if as_json:
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
     else:

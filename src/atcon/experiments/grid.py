@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from atcon import records
 from atcon.errors import InputError, no_such
+from atcon.experiments.cell_record import RESAMPLED
 from atcon.experiments.config import load_config
 from atcon.experiments.paper import Paper
 from atcon.experiments.sections import RunConfig
@@ -41,6 +42,7 @@ class Experiment(BaseModel):
         tables: What `tables_of` shows.
         paper: The paper's numbers that stand beside ours.
         events: A table of events to describe, below the folder of data: no runs.
+        called: What its page is called, where its cells are those of another; no part of the file.
         words: What the command line is given to have it; no part of the file.
         smaller: The same for its form for the data at hand; empty where that is no other form.
     """
@@ -61,6 +63,7 @@ class Experiment(BaseModel):
     tables: tuple[Table, ...] = ("gains", "seconds")
     paper: Paper | None = None
     events: str | None = None
+    called: Annotated[str, Field(exclude=True)] = ""
     words: Annotated[tuple[str, ...], Field(exclude=True)] = ()
     smaller: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
@@ -72,6 +75,14 @@ class Experiment(BaseModel):
             raise ValueError(f"missing: {', '.join(missing)} (what is run is said by these)")
         return self
 
+    @field_validator("metrics")
+    @classmethod
+    def _recorded(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        for metric in metrics:
+            if metric not in RESAMPLED:
+                raise ValueError(f"no {metric}: records of cells hold {', '.join(RESAMPLED)}")
+        return metrics
+
     @property
     def cells(self) -> list["Cell"]:
         """All cells; every seed of a size before the next size, all sizes of a network together."""
@@ -81,6 +92,11 @@ class Experiment(BaseModel):
             for count in self.per_class
             for seed in self.seeds
         ]
+
+    @property
+    def page_name(self) -> str:
+        """Its own name, also where its cells are those of another experiment."""
+        return self.called or self.name
 
     def command(self, *, small: bool = False) -> str:
         """Give the command that runs it, or its form for the data at hand."""

@@ -20,6 +20,7 @@ from atcon.experiments.paper_table import (
     Record,
     Records,
     entry_of,
+    has_paper_table,
     measured,
     paper_tables,
     stage_titles,
@@ -43,10 +44,10 @@ def tables_of(experiment: Experiment, records: Records, against: str | None = No
     """
     if experiment.events or "lengths" in experiment.tables:
         return lengths_tables(experiment.events)
-    if not records and not (experiment.paper or experiment.rows):
+    if not records and not has_paper_table(experiment):
         raise InputError(f"{experiment.name} has no finished cell: {experiment.command()}")
     drawn = [_state(experiment, records)]
-    if experiment.paper is not None or experiment.rows:
+    if has_paper_table(experiment):
         drawn.append(text(paper_tables(experiment, records), experiment.title))
     for network in experiment.networks or ("",):
         own = {cell: record for cell, record in records.items() if cell.network == network}

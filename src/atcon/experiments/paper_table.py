@@ -75,6 +75,11 @@ class PaperTable:
     rows: tuple[Row, ...]
 
 
+def has_paper_table(experiment: Experiment) -> bool:
+    """Whether it names the rows or the numbers of a table of the paper."""
+    return experiment.paper is not None or bool(experiment.rows)
+
+
 def paper_tables(experiment: Experiment, records: Records) -> list[PaperTable]:
     """Put the tables of an experiment together, one per metric.
 

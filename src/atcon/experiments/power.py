@@ -1,7 +1,7 @@
-"""How many seeds and test images a gain needs, from finished runs of a few seeds as the pilot."""
+"""How many seeds and test images a gain needs; the pilot is of a few seeds, as runs or records."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,14 @@ import numpy as np
 
 from atcon.errors import InputError, no_such
 from atcon.evaluation import Components, components, needed_seeds, needed_units, power
+from atcon.experiments.cell_record import RESAMPLED
 from atcon.experiments.compare_metrics import METRICS
 from atcon.experiments.compare_records import FinishedFolder, read_folders
 from atcon.experiments.compare_rows import Row, rows_of
 from atcon.experiments.compare_splits import check_comparable, methods_of
-from atcon.experiments.paired import measured_by
+from atcon.experiments.grid import Experiment
+from atcon.experiments.paired import Measured, measured_by
+from atcon.experiments.paper_table import Record, Records, measured
 from atcon.experiments.resampling import weights_for
 
 SEEDS = (3, 5, 8, 12, 20)
@@ -21,6 +24,18 @@ SEEDS = (3, 5, 8, 12, 20)
 TIMES = (0.5, 1, 2, 4)
 """How many times the pilot's test images its rows have."""
 WANTED, ALPHA = 0.8, 0.05
+
+
+@dataclass(frozen=True)
+class _Pilot:
+    """A metric of what is compared and of the reference, by name, on so many units."""
+
+    row: str
+    reference: str
+    after: Measured
+    before: Measured
+    units: int
+    unit: str
 
 
 def power_of_runs(
@@ -52,25 +67,97 @@ def power_of_runs(
     """
     if metric not in METRICS:
         raise no_such("metric", metric, METRICS)
-    if not np.isfinite(gain) or gain == 0:
-        raise InputError(f"a gain of {gain} cannot be found: give one above or below 0")
     reference, row, run = _rows(folders, metric, stage, against)
     groups = run.groups_of(reference.answers[0].names)
     units = len(reference.answers[0].names) if groups is None else len(set(groups))
     weights = weights_for(len(reference.answers[0].names), groups, run.resamples, run.seed)
     after, before = (measured_by(METRICS[metric], one.answers, weights) for one in (row, reference))
-    scale = METRICS[metric].scale
-    points = scale * (after.points - before.points)
-    parts = components(scale * (after.values - before.values), points, units=units)
+    unit = run.unit if groups is None else "groups"
+    pilot = _Pilot(row.name, reference.name, after, before, units, unit)
+    return _promise(pilot, gain, metric)
+
+
+def power_of_cells(
+    experiment: Experiment,
+    records: Records,
+    gain: float,
+    *,
+    per_class: int | None = None,
+    metric: str = "map",
+    stage: str = "consistency",
+    against: str = "supervised",
+) -> dict[str, Any]:
+    """Promise the same from the records of an experiment's cells, whose runs are not needed.
+
+    Args:
+        experiment: Whose cells they are, of one network.
+        records: Of its finished cells.
+        gain: As in `power_of_runs`, and so is what is returned.
+        per_class: The training-set size; may be left out where there is one.
+        metric: One of those whose values on resamples are recorded.
+        stage: What is compared.
+        against: The stage that it is compared with.
+
+    Raises:
+        InputError: There is no such size, metric or stage, or no pilot of several seeds.
+    """
+    if metric not in RESAMPLED:
+        raise no_such("metric", metric, RESAMPLED)
+    own = _of_size(experiment, records, per_class)
+    known = [one for one in own[0]["stages"] if all(one in record["stages"] for record in own)]
+    for name in (stage, against):
+        if name not in known:
+            raise no_such("stage", name, known)
+    after, before = (measured(own, one, metric) for one in (stage, against))
+    if np.array_equal(after.values, before.values, equal_nan=True):
+        raise _same(stage, against)
+    row, reference = (f"{experiment.page_name}:{one}" for one in (stage, against))
+    groups, images = own[0].get("test_groups"), own[0]["counts"]["test"]
+    unit = "groups" if groups else own[0].get("unit", "images")
+    pilot = _Pilot(row, reference, after, before, groups or images, unit)
+    return _promise(pilot, gain, metric)
+
+
+def _of_size(experiment: Experiment, records: Records, per_class: int | None) -> list[Record]:
+    """Give the records of one training-set size, two or more.
+
+    Raises:
+        InputError: There are fewer, or it is not said which size is meant.
+    """
+    sizes = sorted({cell.per_class for cell in records})
+    if per_class is None and len(sizes) > 1:
+        known = ", ".join(map(str, sizes))
+        raise InputError(f"{experiment.page_name} has sizes {known}: say which, --per-class N")
+    own = [one for cell, one in records.items() if per_class in (None, cell.per_class)]
+    if len(own) < 2:
+        size = "" if per_class is None else f" of N = {per_class}"
+        raise InputError(
+            f"{experiment.page_name}: how much seeds differ is seen from two or more finished "
+            f"cells{size}, and there is {len(own) or 'none'}: {experiment.command()}"
+        )
+    return own
+
+
+def _promise(pilot: _Pilot, gain: float, metric: str) -> dict[str, Any]:
+    """Give what `power_of_runs` returns.
+
+    Raises:
+        InputError: The gain is none.
+    """
+    if not np.isfinite(gain) or gain == 0:
+        raise InputError(f"a gain of {gain} cannot be found: give one above or below 0")
+    scale, units = METRICS[metric].scale, pilot.units
+    points = scale * (pilot.after.points - pilot.before.points)
+    parts = components(scale * (pilot.after.values - pilot.before.values), points, units=units)
     return {
         "metric": metric,
         "title": METRICS[metric].title,
-        "row": row.name,
-        "reference": reference.name,
+        "row": pilot.row,
+        "reference": pilot.reference,
         "gain": gain,
         "alpha": ALPHA,
         "wanted": WANTED,
-        "unit": run.unit if groups is None else "groups",
+        "unit": pilot.unit,
         "pilot": {
             "seeds": len(points),
             "units": units,
@@ -101,11 +188,15 @@ def _rows(
     reference, rows, _ = rows_of(methods, [stage], against, [metric])
     others = [row for row in rows if row is not reference]
     if not others:
-        raise InputError(
-            f"{stage} gives the same predictions as {reference.name} in every seed: "
-            "there is no difference to learn from"
-        )
+        raise _same(stage, reference.name)
     return reference, others[0], run
+
+
+def _same(stage: str, reference: str) -> InputError:
+    return InputError(
+        f"{stage} gives the same predictions as {reference} in every seed: "
+        "there is no difference to learn from"
+    )
 
 
 def _deviations(parts: Components, units: int) -> dict[str, float]:

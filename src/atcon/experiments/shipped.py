@@ -75,7 +75,8 @@ def _form(content: Mapping[str, Any], source: str, small: bool) -> Experiment:
         return _valid(_with_cells(full, content.get("of"), small=False), source)
     if not isinstance(changes, dict):
         raise InputError(f"{source}: small: write what it changes, such as per_class: [2, 4]")
-    one = {**full, "name": f"{full.get('name')}-small", **changes}
+    name = {"name": f"{full['name']}-small"} if "name" in full else {}
+    one = {**full, **name, **changes}
     one |= {"words": full["smaller"], "smaller": ()}
     if full.get("paper") and changes.get("paper"):
         one["paper"] = {**full["paper"], **changes["paper"]}
@@ -89,7 +90,8 @@ def _with_cells(content: Mapping[str, Any], of: str | None, *, small: bool) -> d
         return dict(content)
     other = experiment_of(of, small=small)
     own = {key: value for key, value in content.items() if key not in _CELLS}
-    return {**own, **other.model_dump(include=set(_CELLS))}
+    cells = other.model_dump(include=set(_CELLS))
+    return {**own, **cells, "called": content.get("name", "")}
 
 
 def _valid(content: Mapping[str, Any], source: str) -> Experiment:

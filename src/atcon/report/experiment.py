@@ -15,6 +15,7 @@ from atcon.report.gain_chart import OTHERS, Series, gain_chart
 from atcon.report.heat_map import Cell, Heat, heat_map
 from atcon.report.inputs import Record, dig, dig_list, dig_number, number
 from atcon.report.page import asset, environment_of
+from atcon.report.paper_table import paper_tables
 
 TOGETHER = len(OTHERS)
 """How many methods besides ours and the control share a chart."""
@@ -93,6 +94,7 @@ def _context(page: Record) -> dict[str, Any]:
         "planned": len(cells),
         "sizes": states(page),
         "protocol": [(str(term), str(text)) for term, text in dig_list(page, "protocol")],
+        "tables": paper_tables(page),
         "gains": gains(page),
         "values": [_values(page, one) for one in dig_list(page, "values")],
         "seconds": _seconds(page),

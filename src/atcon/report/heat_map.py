@@ -1,5 +1,6 @@
 """A table of signed numbers as a heat map: the deeper the colour, the further from zero."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,14 +59,13 @@ def _heads(heat: Heat) -> Iterator[str]:
 
 
 def _wrapped(text: str) -> list[str]:
+    """Break a long name at its spaces and after its underscores."""
     lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if len(longer) > _LETTERS and lines[-1]:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
+    for part in re.findall(r"[^\s_]+[\s_]*|[\s_]+", text.strip()):
+        if len((lines[-1] + part).strip()) > _LETTERS and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return [line.strip() for line in lines]
 
 
 def _cell(heat: Heat, row: int, column: int, cell: Cell) -> Iterator[str]:

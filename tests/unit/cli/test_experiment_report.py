@@ -32,6 +32,18 @@ def test_the_page_is_drawn_from_the_records_into_the_file_asked_for(folder):
     assert "ours: N = 2 +2.0 (+2.0 to +2.0) *" in page.all("svg")[0].one("title").text
 
 
+def test_a_table_over_the_cells_of_another_experiment_is_a_page_of_its_own(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    head = "name: mine\ntitle: mine\nof: small.yaml\n"
+    rows = "rows: {supervised: a, simclr: b}\nmetrics: [map]\ntables: []\n"
+    (folder / "mine.yaml").write_text(head + rows)
+    assert atcon("experiment", "report", "mine.yaml").out == "mine.html\n"
+    page = parse((folder / "mine.html").read_text(encoding="utf-8"))
+    assert page.one("h1").words == "mine"
+    assert "b: N = 2 −3.0 (−3.0 to −3.0) *" in page.all("svg")[0].one("title").text
+    assert "uniform mask:" not in page.words
+
+
 def test_a_cell_that_failed_is_named_with_its_reason(folder):
     experiment = small_experiment(folder)
     work = Work(experiment, folder / "runs", folder / "results")

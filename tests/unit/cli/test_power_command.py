@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from finished_folders import make_finished
+from grid_records import cell_of, small_experiment
 from pipeline import atcon
 
 from atcon.evaluation import (
@@ -17,7 +18,10 @@ from atcon.evaluation import (
     power,
     resample_weights,
 )
+from atcon.experiments.cell_record import values_on_resamples
 from atcon.experiments.compare_records import read_answers, read_folders
+from atcon.experiments.grid import fingerprint, record_path
+from atcon.records import read_json, write_json
 
 
 @pytest.fixture
@@ -98,3 +102,69 @@ def test_a_stage_that_kept_its_start_is_no_pilot(tmp_path, monkeypatch):
     ended = atcon("power", "0", "1", "--gain", "1", "--stage", "kept")
     assert ended.code == 2
     assert "kept gives the same predictions" in ended.err
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """An experiment of two sizes; ours gains 2 points, more or less by seed and by resample."""
+    monkeypatch.chdir(tmp_path)
+    experiment, random = small_experiment(tmp_path), np.random.default_rng(5)
+    for cell in experiment.cells:
+        record = cell_of(cell.per_class, cell.seed)
+        ours = record["stages"]["consistency"]
+        moves = random.normal(cell.seed - 1, 0.5, 201)
+        values = values_on_resamples(ours["resampled"]["map"]) * 100 + moves[1:]
+        ours["resampled"]["map"] = " ".join(str(round(100 * one)) for one in values)
+        ours["test"]["map"] += moves[0]
+        record["configuration"] = fingerprint(experiment.run_config(cell))
+        write_json(record_path(Path("results"), experiment, cell), record)
+    return "--experiment", "small.yaml", "--gain", "3"
+
+
+def test_records_of_an_experiment_are_a_pilot_without_its_runs(records):
+    ended = atcon("power", *records, "--per-class", "4", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    record = json.loads(ended.out)
+    kept = [read_json(path)["stages"] for path in sorted(Path("results/small").glob("n4-*.json"))]
+    values, points = (
+        np.array([read(one["consistency"]) - read(one["supervised"]) for one in kept])
+        for read in (
+            lambda stage: 100 * values_on_resamples(stage["resampled"]["map"]),
+            lambda stage: stage["test"]["map"],
+        )
+    )
+    parts = components(values, points, units=1200)
+    assert (record["row"], record["unit"]) == ("small:consistency", "images")
+    assert record["pilot"]["value"] == pytest.approx(points.mean(), abs=1e-4)
+    assert record["pilot"]["deviations"]["own"] == pytest.approx(
+        np.sqrt(parts.own / 1200), rel=1e-3
+    )
+    assert record["table"][1]["units"] == 1200
+    expected = power(parts, 3, seeds=5, units=1200)
+    assert record["table"][1]["power"][1] == pytest.approx(expected, abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "small has sizes 2, 4: say which, --per-class N"),
+        (("--per-class", "3"), "two or more finished cells of N = 3, and there is none"),
+        (("--per-class", "4", "--stage", "uniformm"), "did you mean 'uniform'?"),
+        (("--per-class", "4", "--against", "start"), "no stage 'start'"),
+        (("--per-class", "4", "--metric", "epg"), "no metric 'epg'"),
+        (("--per-class", "4", "--against", "consistency"), "the same predictions as consistency"),
+        (("--per-class", "4", "a"), "as runs of several seeds or as --experiment NAME"),
+        (("--per-class", "4", "--gain", "0"), "a gain of 0.0 cannot be found"),
+    ],
+)
+def test_records_that_are_no_pilot_are_refused(records, options, said):
+    ended = atcon("power", *records, *options)
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_without_runs_and_without_an_experiment_there_is_no_pilot():
+    ended = atcon("power", "--gain", "1")
+    assert ended.code == 2
+    assert "as runs of several seeds or as --experiment NAME" in ended.err

@@ -1,9 +1,37 @@
+import json
+from pathlib import Path
+
 import pytest
-from grid_records import LIFT, cell_of, small_experiment, small_records
+from grid_records import LIFT, YAML, cell_of, small_experiment, small_records
 
 from atcon.errors import InputError
-from atcon.experiments.grid import Cell
+from atcon.experiments.grid import Cell, finished
 from atcon.experiments.grid_page import page_of
+from atcon.experiments.shipped import experiment_of
+
+RESULTS = Path(__file__).parents[3] / "results"
+TABLE = """\
+name: table
+title: a table of the paper
+protocol: Two rows of four.
+expect: The paper has +0.7.
+of: {of}
+rows: {{supervised: before, uniform: uniform mask, consistency: after}}
+metrics: [map, iou]
+tables: [{tables}]
+paper:
+  values: {{map: "table2_pascal.map.{{row}}.{{n}}"}}
+  stars: {{map: "table2_pascal.significant.f1.{{row}}"}}
+  rows: {{supervised: resnet50, consistency: resnet50+attention}}
+"""
+
+
+def table_page(folder: Path, tables: str = "") -> dict:
+    """The page of a table of the paper, whose cells are those of `small_experiment`."""
+    other = small_experiment(folder)
+    path = folder / "table.yaml"
+    path.write_text(TABLE.format(of=folder / "small.yaml", tables=tables))
+    return page_of(experiment_of(str(path)), small_records(other))
 
 
 @pytest.fixture
@@ -85,3 +113,86 @@ def test_followed_rounds_are_averaged_over_seeds(experiment):
 def test_without_a_finished_cell_it_says_how_to_get_one(experiment):
     with pytest.raises(InputError, match=r"no finished cell: atcon experiment run .*small\.yaml"):
         page_of(experiment, {})
+
+
+def test_a_table_of_the_paper_has_a_page_of_its_own_name_over_the_cells_of_another(tmp_path):
+    page = table_page(tmp_path)
+    assert (page["name"], page["title"]) == ("table", "a table of the paper")
+    said = dict(page["protocol"])
+    assert said["What is done"] == "Two rows of four."
+    assert said["What was expected"] == "The paper has +0.7."
+    assert said["Cells"] == "those of small"
+
+
+def test_the_papers_numbers_stand_beside_the_means_and_differences(tmp_path):
+    (table,) = table_page(tmp_path)["tables"]
+    assert (table["title"], table["against"], table["sizes"]) == ("mAP", "before", [2, 4])
+    assert [row["title"] for row in table["rows"]] == ["before", "uniform mask", "after"]
+    first = table["rows"][2]["entries"][0]
+    assert (first["printed"]["value"], first["printed"]["star"]) == (58.1, True)
+    assert first["value"] == pytest.approx(42 + 2 + 1)
+    assert first["difference"]["value"] == pytest.approx(2.0)
+    assert first["difference"]["star"]
+    assert table["note"].startswith("Intervals are over seeds and test images")
+
+
+def test_the_page_of_a_table_shows_its_rows_alone_by_their_names(tmp_path):
+    page = table_page(tmp_path)
+    assert page["titles"] == {
+        "supervised": "before", "uniform": "uniform mask", "consistency": "after",
+    }  # fmt: skip
+    assert [list(one["arms"]) for one in page["gains"]] == [["uniform", "consistency"]] * 2
+    assert page["gains"][0]["against"] == "before"
+    assert list(page["seconds"]) == list(page["titles"])
+    assert [one["metric"] for one in page["values"]] == ["iou"]  # the table has those of mAP
+
+
+def test_an_experiment_that_asks_for_the_gains_of_all_stages_keeps_them(tmp_path):
+    page = table_page(tmp_path, tables="gains")
+    assert list(page["gains"][0]["arms"]) == ["consistency", "uniform", "simclr"]
+    assert page["titles"]["consistency"] == "after"
+    assert [one["metric"] for one in page["values"]] == ["map", "iou"]
+    assert len(page["tables"][0]["rows"]) == 3
+
+
+def test_the_page_is_plain_data(tmp_path):
+    page = table_page(tmp_path)
+    assert json.loads(json.dumps(page)) == page
+
+
+def test_without_a_table_of_the_paper_there_is_none(page):
+    assert page["tables"] == []
+    assert page["name"] == "small"
+    assert not {"What is done", "What was expected", "Cells"} & {
+        term for term, _ in page["protocol"]
+    }
+
+
+def test_the_small_form_has_its_own_name_too(tmp_path):
+    (tmp_path / "small.yaml").write_text(YAML)
+    path = tmp_path / "table.yaml"
+    path.write_text(TABLE.format(of=tmp_path / "small.yaml", tables="") + "small: {title: less}\n")
+    names = [experiment_of(str(path), small=small).page_name for small in (False, True)]
+    assert names == ["table", "table-small"]
+
+
+@pytest.mark.parametrize("name", ["laso", "table1", "table2", "table3"])
+def test_gains_and_stars_of_the_charts_are_those_of_the_papers_table(name):
+    """Of the committed records: Holm's family is the same, so no star differs."""
+    experiment = experiment_of(name, small=True)
+    page = page_of(experiment, dict(finished(RESULTS, experiment)))
+    tables = {table["metric"]: table for table in page["tables"]}
+    assert tables.keys() == {one["metric"] for one in page["gains"]}
+    for gain in page["gains"]:
+        rows = {row["stage"]: row["entries"] for row in tables[gain["metric"]]["rows"]}
+        for stage, marks in gain["arms"].items():
+            for mark, entry in zip(marks, rows[stage], strict=True):
+                assert mark.pop("clear") is entry["difference"].pop("star")
+                assert mark == entry["difference"]
+
+
+def test_f1_on_validation_samples_says_that_they_chose_the_epoch():
+    experiment = experiment_of("svhn", small=True)
+    (table,) = page_of(experiment, dict(finished(RESULTS, experiment)))["tables"]
+    assert table["rows"][0]["entries"][0]["printed"]["value"] == pytest.approx(13.7)
+    assert table["note"].startswith("The validation images also chose the epoch")

@@ -45,6 +45,13 @@ def test_long_names_are_broken_between_words(svg):
     assert all(len(line) <= 18 for line in heads)
 
 
+def test_long_names_of_losses_are_broken_after_an_underscore():
+    cells = ((Cell(plain(0.5)),),)
+    svg = ET.fromstring(str(heat_map("t", Heat(("guided_backprop_pooled",), ("c",), cells))))  # noqa: S314 - ours
+    heads = [e.text for e in svg.iter() if e.get("class") == "head"]
+    assert heads == ["guided_backprop_", "pooled"]
+
+
 def test_the_alternative_text_holds_every_number_and_names_stay_text(svg):
     said = svg.find("title").text
     assert "first row, Pearson: 0.50 (0.40 to 0.60), paper 0.65; first row, <SSIM>: –" in said
