@@ -76,10 +76,12 @@ def attend(  # noqa: PLR0913 - the options of its command
         progress: Told what was passed over.
 
     Raises:
-        InputError: `out` exists, no image can be read, the class, the layer or a map is unknown,
-            or a network does not allow a map.
+        InputError: `out` exists, no image is given or none can be read, the class, the layer or a
+            map is unknown, or a network does not allow a map.
     """
     check_new(out)
+    if not images:
+        raise InputError("no files are given to look at: name one or more images or clips")
     progress = progress or Progress()
     question = _question(run, maps, stages, label, layer, overrides)
     size = size_of(question.opened.config, question.networks[stages[0]])
