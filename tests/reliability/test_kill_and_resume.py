@@ -74,6 +74,7 @@ def test_a_run_killed_in_a_save_or_between_stages_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_killed_at_any_change_of_its_folder_ends_as_if_it_had_not_been(
     moments, images, tmp_path
 ):
@@ -97,6 +98,7 @@ def run_here(images, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_twenty_kills_at_random_moments_change_nothing(moments, images, tmp_path):
     expected, _ = moments
     longest = seconds_of(run_here, images, tmp_path / "whole")
@@ -141,6 +143,7 @@ def records_of(root):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_grid_killed_at_random_moments_gives_the_same_records(images, tmp_path):
     experiment = grid_of(images)
     longest, root = seconds_of(compute_grid, experiment, tmp_path / "whole"), tmp_path / "killed"

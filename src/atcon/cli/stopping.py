@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
-
 GRACE = 8.0
 """Seconds that a command has to end by itself; after that it is ended where it stands, which every
 file that it writes is made for."""
@@ -60,6 +58,8 @@ def resumable(says: Callable[[], str]) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, TerminatedError) as stop:
         number = signal.SIGTERM if isinstance(stop, TerminatedError) else signal.SIGINT
+        import typer  # noqa: PLC0415  its import takes long, and a signal may come before
+
         sys.stderr.write(_sentence())
         raise typer.Exit(EXIT_CODES[number]) from None
     finally:
