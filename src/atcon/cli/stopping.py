@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-GRACE = 8.0
+GRACE = 6.0
 """Seconds that a command has to end by itself; after that it is ended where it stands, which every
 file that it writes is made for."""
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
