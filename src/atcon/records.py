@@ -1,11 +1,13 @@
 """What a run writes: versioned JSON, CSV and JSON lines; a file is written whole or not at all."""
 
 import csv
+import errno
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,62 @@ FORMAT = 1
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that replaces it on success and vanishes on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    """Give a temporary path beside `path` that replaces it on success and vanishes on failure.
+
+    After the block, the file survives a power cut.
+
+    Raises:
+        OSError: It cannot be written; names `path`, which is as it was before.
+    """
+    with _naming(path):
+        _make_folder(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.chmod(0o644)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of writing name the file: that of a full disk names none, others the part."""
     try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.chmod(0o644)
-        part.replace(path)
+        yield
+    except OSError as error:
+        named = error.filename is not None
+        if named and not Path(str(error.filename)).name.startswith(f".{path.name}."):
+            raise
+        reason = error.strerror or str(error)
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder, and those above it, so that they survive a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder survive a power cut, where the system promises that of folders."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems cannot
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
     finally:
-        part.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def check_new(path: Path, option: str = "--out") -> None:
@@ -50,6 +95,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         part.mkdir()
         yield part
         part.rename(path)
+        _sync(path.parent)
 
 
 def is_leftover(path: Path) -> bool:
@@ -61,6 +107,12 @@ def sweep(folder: Path) -> None:
     """Remove what interrupted or killed writes left below a folder that nobody else writes to."""
     for path in folder.rglob(".*.part"):
         path.unlink(missing_ok=True)
+
+
+def sweep_parts(path: Path) -> None:
+    """Remove what interrupted or killed writes of a file left that nobody else writes."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -132,11 +184,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
     """Append one JSON line and flush it to disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as handle:
-        handle.write(_line(content))
-        handle.flush()
-        os.fsync(handle.fileno())
+    line, new = _line(content), not path.exists()
+    with _naming(path):
+        _make_folder(path.parent)
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(line)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if new:
+            _sync(path.parent)
 
 
 def write_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:

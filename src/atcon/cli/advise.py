@@ -118,18 +118,15 @@ def _computed(work: "Work", file: Path, engine: str, how: Any, *, quiet: bool) -
 
     from atcon import records  # noqa: PLC0415
     from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
     from atcon.experiments.engines.table import run_cells  # noqa: PLC0415
 
     work.missing(work.experiment.cells)  # a wrong configuration is said before anything is written
     content = work.experiment.model_dump(mode="json", exclude_defaults=True)
     records.write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    try:
-        with progress_for(quiet=quiet) as progress:
-            cells = work.experiment.cells
-            ended = run_cells(work, cells, engine=engine, options=how, progress=progress)
-    except KeyboardInterrupt:
-        typer.echo("\natcon: stopped; the same command continues", err=True)
-        raise typer.Exit(130) from None
+    with resumable(lambda: "the same command continues"), progress_for(quiet=quiet) as progress:
+        cells = work.experiment.cells
+        ended = run_cells(work, cells, engine=engine, options=how, progress=progress)
     show_ended(ended, None)
     return not (ended.text or ended.elsewhere)
 

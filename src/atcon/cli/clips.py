@@ -54,25 +54,23 @@ def clips(
     The same command continues where it was stopped.
     """
     from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
     from atcon.data.cutting import ClipForm  # noqa: PLC0415
     from atcon.experiments.clips import make_clips  # noqa: PLC0415
 
     form = ClipForm(seconds, rate, size, stride, short, max_gap)
-    try:
-        with progress_for(quiet=quiet or as_json) as progress:
-            record = make_clips(
-                events,
-                out,
-                form,
-                shares=options.shares_of(shares),
-                seed=seed,
-                on_bad=on_bad,
-                workers=workers,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        typer.echo(f"\natcon: stopped; the same command continues in {out}", err=True)
-        raise typer.Exit(130) from None
+    again = resumable(lambda: f"the same command continues in {out}")
+    with again, progress_for(quiet=quiet or as_json) as progress:
+        record = make_clips(
+            events,
+            out,
+            form,
+            shares=options.shares_of(shares),
+            seed=seed,
+            on_bad=on_bad,
+            workers=workers,
+            progress=progress,
+        )
     if as_json:
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
     else:

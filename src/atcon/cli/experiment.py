@@ -118,6 +118,7 @@ def run(
 ) -> None:
     """Compute the cells that have no record yet; the same command continues after a stop."""
     from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
     from atcon.experiments.engines.table import run_cells  # noqa: PLC0415
     from atcon.experiments.engines.work import Options, Work  # noqa: PLC0415
     from atcon.experiments.grid import cells_named, part_of  # noqa: PLC0415
@@ -129,12 +130,8 @@ def run(
     work = Work(experiment, out, results, given, keep_weights, not no_share, source)
     chosen = part_of(cells_named(experiment, cells), part)
     how = Options(workers, retries, threads, address, gpus, tuple(sbatch or ()))
-    try:
-        with progress_for(quiet=quiet) as progress:
-            ended = run_cells(work, chosen, engine=engine, options=how, progress=progress)
-    except KeyboardInterrupt:
-        typer.echo("\natcon: stopped; the same command continues", err=True)
-        raise typer.Exit(130) from None
+    with resumable(lambda: "the same command continues"), progress_for(quiet=quiet) as progress:
+        ended = run_cells(work, chosen, engine=engine, options=how, progress=progress)
     if not ended.text:
         draw_galleries(experiment, out)
     show_ended(ended, script)

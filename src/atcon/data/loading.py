@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atcon.data.image_set import ImageSet
 from atcon.data.images import resize
-from atcon.data.policy import OnBadImage, Skips
+from atcon.data.policy import OnBadImage, Skips, check_folder
 from atcon.errors import BadImageError, InputError
 from atcon.types import Example, Pixels
 
@@ -86,7 +86,7 @@ def load(
 
     Raises:
         BadImageError: An image cannot be read and the policy is "error".
-        InputError: None could be read.
+        InputError: None could be read, or their folder is gone.
     """
     decoded = _decode(reader, examples, Skips(on_bad_image), progress)
     _check_some(reader, decoded, examples)
@@ -105,7 +105,7 @@ def stream(
 
     Raises:
         BadImageError: An image cannot be read and the policy is "error".
-        InputError: None could be read.
+        InputError: None could be read, or their folder is gone.
     """
     if batch_size < 1:
         raise InputError(f"batch_size: {batch_size} is not positive")
@@ -152,6 +152,8 @@ def _decode(
                     pixels[len(kept)], hashes[example.name] = job.result()
                     kept.append(example)
                 except BadImageError as error:
+                    if example.path:
+                        check_folder(Path(example.path))
                     skips.add(example.name, error)
                 if progress is not None:
                     progress(done, len(examples))

@@ -119,7 +119,10 @@ def _trained(
     if bench.processes.first:
         _write_split(bench, image_set, split)
     arms = arms_of(bench.config)
-    return {name: run_or_share(bench, name, arm, shared) for name, arm in arms.items()}
+    results = {name: run_or_share(bench, name, arm, shared) for name, arm in arms.items()}
+    if bench.processes.first:  # a run that was killed at the end of its last stage has one left
+        bench.folder.last.unlink(missing_ok=True)
+    return results
 
 
 def _judged(

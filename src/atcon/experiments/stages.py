@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -188,7 +189,7 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
 
     def save(current: TrainingState) -> None:
         with records.whole_file(bench.folder.last) as part:
-            torch.save({"stage": name, **current.state_dict()}, part)
+            _write_state({"stage": name, **current.state_dict()}, part)
 
     bench.progress.begin(name, rounds.steps_after(state.epoch))
     fit(
@@ -209,6 +210,21 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
     if not bench.processes.first:
         load_weights(module, bench.folder.weights(name))
     return result
+
+
+def _write_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write what a resume needs.
+
+    Raises:
+        OSError: It cannot be written; PyTorch alone says of a full disk that a position is wrong.
+    """
+    with path.open("wb") as handle:
+        try:
+            torch.save(state, handle)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, str]:

@@ -128,8 +128,15 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
 
 def save_weights(module: nn.Module, path: str | Path) -> None:
-    """Write the weights to exactly `path` as safetensors; the caller sees to atomicity."""
-    save_file({name: _own_copy(value) for name, value in module.state_dict().items()}, path)
+    """Write the weights to exactly `path` as safetensors; the caller sees to atomicity.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    try:
+        save_file({name: _own_copy(value) for name, value in module.state_dict().items()}, path)
+    except SafetensorError as error:  # its own, also where the disk is full
+        raise OSError(str(error)) from error
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
