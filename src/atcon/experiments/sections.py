@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -63,7 +64,7 @@ def _stopping_rule() -> AfterValidator:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ClipConfig(_Section):
@@ -93,7 +94,7 @@ class DataConfig(_Section):
     label: str | None = None
     group: str | None = None
     clip: ClipConfig | None = None
-    division_seed: Annotated[int, Field(ge=0)] = 0
+    division_seed: Seed = 0
     extra: bool = False
     published_parts: bool = False
     download: bool = False
@@ -236,7 +237,7 @@ class RunConfig(_Section):
     """Everything that a run depends on."""
 
     name: str = "run"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     device: str = "auto"
     devices: Positive | Literal["auto"] = 1
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"] = "32-true"

@@ -6,11 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from atcon.errors import InputError, no_such
 from atcon.experiments.grid import Experiment
+from atcon.experiments.yaml_text import yaml_mapping
 
 _CELLS = ("name", "config", "set", "networks", "per_class", "seeds")
 """What a form takes from the experiment whose cells it shows (`of`)."""
@@ -56,12 +56,7 @@ def _shipped() -> dict[str, str]:
 
 
 def _content(text: str, source: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{source}: not valid YAML ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{source}: an experiment is a mapping such as name: mine")
+    content = yaml_mapping(text, source, "an experiment is a mapping such as name: mine")
     content.pop("notes", None)  # a place for YAML anchors
     return content
 
