@@ -82,7 +82,7 @@ def check_config(content: Mapping[str, Any], source: str) -> RunConfig:
     try:
         config = RunConfig.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(dict(entry)) for entry in error.errors(include_url=False)]
+        lines = [explain(dict(entry), keys()) for entry in error.errors(include_url=False)]
         raise InputError(f"{source}: " + "\n  ".join(lines)) from None
     for name in config.variants:
         _check_variant(config, name, source)
@@ -103,7 +103,7 @@ def _check_variant(config: RunConfig, name: str, source: str) -> None:
         variant_of(config, name)
     except ValidationError as error:
         lines = [
-            _explain({**entry, "loc": ("consistency", *entry["loc"])})
+            explain({**entry, "loc": ("consistency", *entry["loc"])}, keys())
             for entry in error.errors(include_url=False)
         ]
         said = "\n  ".join(lines).replace("consistency.", f"variants.{name}.")
@@ -159,7 +159,10 @@ def data_path(given: str, what: str, advice: str = "") -> Path:
     Raises:
         InputError: It is in neither place; both are named.
     """
-    tried = [Path(given).expanduser()]
+    try:
+        tried = [Path(given).expanduser()]
+    except RuntimeError as error:  # ~NAME of nobody
+        raise InputError(f"{what} = {given!r}: {error}") from None
     base = os.environ.get(DATA_VARIABLE)
     if base and not tried[0].is_absolute():
         tried.append(Path(base).expanduser() / given)
@@ -190,7 +193,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise InputError(f"--set {override}: write it as key=value, such as data.per_class=4")
     if key not in keys():
-        raise InputError(f"--set {override}: unknown key {key!r}{_nearest(key, keys())}")
+        raise InputError(
+            f"--set {_shown(override)[1:-1]}: unknown key {_shown(key)}{_nearest(key, keys())}"
+        )
     *sections, last = key.split(".")
     place = content
     for section in sections:
@@ -218,11 +223,19 @@ def override_value(text: str) -> Any:
     return value
 
 
-def _explain(entry: dict[str, Any]) -> str:
-    key = printable(".".join(str(part) for part in entry["loc"]))
+def explain(entry: Mapping[str, Any], known: Iterable[str]) -> str:
+    """Say in one line what pydantic found wrong: the key, its value, and why.
+
+    Args:
+        entry: One of its errors.
+        known: The keys that there are, for the nearest of an unknown one.
+    """
+    key = printable(".".join(str(part)[:_SHOWN] for part in entry["loc"]))
     value = entry.get("input")
     if entry["type"] == "extra_forbidden":
-        return f"unknown key {key!r} = {_shown(value)}{_nearest(key, keys())}"
+        return f"unknown key {_shown(key)} = {_shown(value)}{_nearest(key, known)}"
+    if not key:
+        return str(entry["msg"])
     if entry["type"] == "missing":
         return f"{key} is missing"
     choices = str(entry.get("ctx", {}).get("expected", ""))

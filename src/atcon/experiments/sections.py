@@ -63,6 +63,22 @@ def _stopping_rule() -> AfterValidator:
     return _one_of(lambda: ("auto", "validation", *import_module("atcon.training").STOPPING_RULES))
 
 
+def _folder_name(name: str) -> str:
+    """Accept what can name a folder, and leads nowhere else: runs and cells are named so."""
+    wrong = not name.isprintable() or set("/\\") & set(name) or name.strip(". ") == ""
+    if wrong or len(name.encode()) > _NAME_BYTES:
+        raise PydanticCustomError(
+            "name",
+            "Input should be the name of a folder: text that prints, without / and \\, "
+            f"of at most {_NAME_BYTES} bytes",
+        )
+    return name
+
+
+_NAME_BYTES = 150
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -236,7 +252,7 @@ class EvaluationConfig(_Section):
 class RunConfig(_Section):
     """Everything that a run depends on."""
 
-    name: str = "run"
+    name: FolderName = "run"
     seed: Seed = 0
     device: str = "auto"
     devices: Positive | Literal["auto"] = 1

@@ -7,6 +7,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from atcon.errors import InputError
+from atcon.records import printable
 
 LARGEST = 20_000
 """Values of a text, each alias counted as what it stands for: nine lines can hold a billion."""
@@ -36,7 +37,8 @@ def yaml_value(text: str, source: str) -> Any:
     except RecursionError:
         raise InputError(f"{source}: nested too deeply to be read") from None
     except Exception as error:  # constructors of scalars raise anything, such as IndexError
-        raise InputError(f"{source}: not valid YAML ({error})") from error
+        said = "\n".join(map(printable, str(error).splitlines()))
+        raise InputError(f"{source}: not valid YAML ({said})") from error
 
 
 def yaml_mapping(text: str, source: str, what: str) -> dict[str, Any]:
