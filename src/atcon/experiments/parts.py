@@ -84,7 +84,8 @@ def twins_of(parts: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
             for name, sha in hashes.items()
             if sha in seen
         ]
-        seen = {sha: f"{name} ({part})" for name, sha in hashes.items()} | seen
+        first = {sha: f"{name} ({part})" for name, sha in reversed(list(hashes.items()))}
+        seen = {**first, **seen}
     return found
 
 
