@@ -284,14 +284,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
         ("networks: {../../n: {}}", "Input should be the name of a folder"),
         ("set: {data.per_clas: 4}", "experiment own: --set data.per_clas=4: unknown key"),
         ("set: {supervised.lr: 7}", "experiment own: digits: supervised.lr = 7"),
+        ("LONG", "cannot read this configuration (File name too long)"),
         ("sets: {}", "unknown key 'sets' = {}; did you mean 'set'?"),
     ],
 )
 def test_a_hostile_experiment_is_refused_by_key(lines, says, tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(
-        "name: own\ntitle: own\nconfig: digits\nper_class: [2]\nseeds: [0]\n"
-        + lines.replace("OWN", str(path))
+        f"name: own\ntitle: own\nconfig: {'a' * 5000 if lines == 'LONG' else 'digits'}\n"
+        f"per_class: [2]\nseeds: [0]\n{lines.replace('OWN', str(path)).replace('LONG', '')}"
     )
     with pytest.raises(InputError, match=re.escape(says)):
         read_experiment(path, small=True)

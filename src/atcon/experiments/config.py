@@ -62,14 +62,13 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> RunConfig:
         InputError: Not to be read, or a key or a value is wrong; names each with the nearest valid.
     """
     path = Path(source)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{source}: cannot read this configuration ({error})") from error
-        default_name = path.stem
-    else:
-        text, default_name = shipped_text(source), source
+    try:
+        own = path.suffix in {".yaml", ".yml"} or path.is_file()
+        text = path.read_text(encoding="utf-8") if own else shipped_text(source)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{source}: cannot read this configuration ({reason})") from error
+    default_name = path.stem if own else source
     content = yaml_mapping(text, source, _WHAT)
     content.setdefault("name", default_name)
     for override in overrides:
