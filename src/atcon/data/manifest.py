@@ -12,6 +12,8 @@ from atcon.data.tables import part_name, read_rows, relative_path
 from atcon.errors import BadVideoError, InputError
 
 MANIFEST, ABOUT = "clips.csv", "clips.json"
+_FORMAT = 1
+"""Of the record, which `atcon.records` writes; this package does not see it."""
 _COLUMNS = {"file", "label", "patient", "split", "video", "start", "end"}
 
 
@@ -83,6 +85,10 @@ def form_of(base: Path) -> ClipForm:
         form = {key: settings[key] for key in ("seconds", "rate", "size")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the record of atcon clips ({error})") from error
+    if record.get("format") != _FORMAT:
+        raise InputError(
+            f"{path}: record format {record.get('format')!r}, but this atcon reads format {_FORMAT}"
+        )
     if not complete:
         raise InputError(f"{path}: the clips are not complete; run the same atcon clips again")
     return ClipForm(**form)

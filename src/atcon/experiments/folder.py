@@ -14,6 +14,7 @@ from typing import Any
 from atcon import records
 from atcon.alone import TakenError, alone_now, is_taken, lock_of
 from atcon.errors import AtconError, InputError
+from atcon.experiments.config import changed_keys
 
 PACKAGES = ("atcon", "torch", "torchvision", "lightning-fabric", "numpy", "scikit-learn", "timm")
 
@@ -150,6 +151,13 @@ class RunFolder:
             with suppress(OSError):  # of the file system that just failed
                 records.sweep(self.root)
 
+    def _version(self) -> str:
+        """The version that began the run, where it says so."""
+        try:
+            return str(records.read_json(self.root / "environment.json")["packages"]["atcon"])
+        except (InputError, KeyError, TypeError):
+            return "of another version"
+
     def _is_free(self) -> bool:
         """Whether nothing lies here but what a killed run left before it began."""
         first = {self.root / "environment.json", lock_of(self._run)}
@@ -168,13 +176,24 @@ class RunFolder:
     def check_configuration(self, config_text: str) -> None:
         """See whether the run here is one of this configuration.
 
+        An older version wrote fewer keys: those have today's defaults.
+
         Raises:
-            InputError: It is of another one.
+            InputError: It is of another one, or of one that this version cannot read.
         """
-        if self.config.read_text(encoding="utf-8") != config_text:
+        found = self.config.read_text(encoding="utf-8")
+        if found == config_text:
+            return
+        try:
+            changed = changed_keys(found, config_text, str(self.config))
+        except InputError as error:
             raise InputError(
-                f"{self.config} differs from the configuration asked for: continue with the same "
-                "configuration and --set values, or choose another --out"
+                f"{error}\n  this run was begun by atcon {self._version()}: continue with it"
+            ) from None
+        if changed:
+            raise InputError(
+                f"{self.config} differs from the configuration asked for in {', '.join(changed)}: "
+                "continue with the same configuration and --set values, or choose another --out"
             )
 
 

@@ -22,10 +22,10 @@ def fabric_of(config: RunConfig, processes: Processes = ALONE) -> Fabric:
         InputError: There is no such device here.
     """
     kind, _, index = config.device.partition(":")
-    devices: list[int] | int = [int(index)] if index else 1
-    if processes.count > 1 and on_gpu(config):
-        devices = [processes.rank % torch.cuda.device_count()]
     try:
+        devices: list[int] | int = [int(index)] if index else 1
+        if processes.count > 1 and on_gpu(config):
+            devices = [processes.rank % torch.cuda.device_count()]
         return Fabric(accelerator=kind, devices=devices, precision=config.precision)
     except Exception as error:  # Fabric's own exceptions share no public base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -40,6 +40,8 @@ DEFAULT_RULE = "drift_budget"
 """What stops a fine-tuning where no validation labels exist (docs/results/stopping.md)."""
 METRICS = ("map", "f1")
 """What is measured on validation images; one of the two chooses the epoch."""
+_OTHER_STATE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError)
+"""What a state of another version, or of another network, raises where it is loaded."""
 PROBE_IMAGES = 64
 """How many images, at most, a stopping rule looks at after every round."""
 
@@ -330,9 +332,13 @@ def _metrics_of(measured: Mapping[str, float]) -> dict[str, float]:
 
 def _reload(bench: Bench, name: str) -> StageResult:
     load_weights(bench.network.module, bench.folder.weights(name))
-    record = records.read_json(bench.folder.stage(name))
+    path = bench.folder.stage(name)
+    record = records.read_json(path)
     record.pop("format")
-    return StageResult(**record)
+    try:
+        return StageResult(**record)
+    except TypeError as error:
+        raise InputError(f"{path}: of another version ({error}); continue with it") from error
 
 
 def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bool:
@@ -341,11 +347,14 @@ def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bo
         return False
     try:
         saved = torch.load(bench.folder.last, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise InputError(f"{bench.folder.last}: cannot resume from this file ({error})") from error
-    if saved.pop("stage") != name:
-        return False
-    state.load_state_dict(saved)
+        if saved.pop("stage") != name:
+            return False
+        state.load_state_dict(saved)
+    except (pickle.UnpicklingError, EOFError, OSError, *_OTHER_STATE) as error:
+        raise InputError(
+            f"{bench.folder.last}: cannot resume from this file ({error}); it is damaged, or of "
+            f"another version: remove it to begin {name} anew, other stages are kept"
+        ) from error
     done = rounds.epoch_at(state.epoch)
     if bench.processes.first:
         _forget_lines(bench.folder, name, done)

@@ -34,6 +34,7 @@ CAUSES = (
     "no label",
     "start and end are not two times in order",
     "the same as",
+    "equal to another one, byte for byte",
     "the same clip as",
     "overlaps",
     "shorter than a clip",
