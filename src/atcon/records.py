@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atcon.errors import InputError
+from atcon.plain_text import as_text, as_written
 
 FORMAT = 1
 
@@ -94,21 +95,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table atomically, header first."""
+    """Write a table atomically, header first; no text in it begins a formula of a spreadsheet."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        csv.writer(handle).writerows(map(_cells, (columns, *rows)))
 
 
-def as_text(value: str) -> str:
-    """Keep a text from being read as a formula by a spreadsheet."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def printable(text: str) -> str:
-    """Replace every mark that does not print, such as those that move a terminal's cursor."""
-    return "".join(mark if mark.isprintable() else "�" for mark in text)
+def _cells(row: Sequence[Any]) -> list[Any]:
+    return [as_text(cell) if isinstance(cell, str) else cell for cell in row]
 
 
 def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
@@ -124,10 +117,16 @@ def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
         raise InputError(f"{path} exists and is not a table of {command}: choose another --csv")
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a table as one mapping per row, all values as text."""
+def read_table(path: Path) -> list[list[str]]:
+    """Read what `write_csv` was given, all cells as text; the first row is the header."""
     with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
+        return [list(map(as_written, row)) for row in csv.reader(handle)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the same as one mapping per row; of two columns of one name the last one is in it."""
+    header, *rows = read_table(path) or [[]]
+    return [dict(zip(header, row, strict=False)) for row in rows if row]
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:

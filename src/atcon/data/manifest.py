@@ -10,6 +10,7 @@ from atcon.data.events import Event
 from atcon.data.policy import Skips
 from atcon.data.tables import part_name, read_rows, relative_path
 from atcon.errors import BadVideoError, InputError
+from atcon.plain_text import as_written
 
 MANIFEST, ABOUT = "clips.csv", "clips.json"
 _COLUMNS = {"file", "label", "patient", "split", "video", "start", "end"}
@@ -38,15 +39,8 @@ def listed_clips(base: Path) -> Iterator[ListedClip]:
             start, end = float(row["start"]), float(row["end"])
         except ValueError as error:
             raise InputError(f"{where}: start and end are not two numbers ({error})") from None
-        event = Event(
-            clip_name(row["video"], start, end),
-            row["video"],
-            row["patient"],
-            start,
-            end,
-            row["label"],
-            part,
-        )
+        video, patient, label = (as_written(row[key]) for key in ("video", "patient", "label"))
+        event = Event(clip_name(video, start, end), video, patient, start, end, label, part)
         path = base / relative_path(row["file"], base, where)
         yield ListedClip(event, path, row.get("sha256"))
 
