@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from atcon.errors import InputError
 from atcon.plain_text import as_text, as_written
 
 FORMAT = 1
+_FOREIGN = "backslashreplace"
+"""A file may be called by bytes that are no UTF-8; JSON reads the escape back to the same name."""
 
 
 @contextmanager
@@ -65,9 +67,9 @@ def sweep(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; what a name of other bytes has of them is escaped (`_FOREIGN`)."""
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=_FOREIGN)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -96,8 +98,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table atomically, header first; no text in it begins a formula of a spreadsheet."""
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as handle:
+    with whole_file(path) as part, _opened(part) as handle:
         csv.writer(handle).writerows(map(_cells, (columns, *rows)))
+
+
+def _opened(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8", errors=_FOREIGN)
 
 
 def _cells(row: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from atcon.data.cutting import ClipForm
 from atcon.data.events import Event
 from atcon.data.policy import Skips
-from atcon.data.tables import part_name, read_rows, relative_path
+from atcon.data.tables import is_there, part_name, read_rows, relative_path
 from atcon.errors import BadVideoError, InputError
 from atcon.plain_text import as_written
 
@@ -53,7 +53,7 @@ def present_clips(base: Path, skips: Skips) -> Iterator[ListedClip]:
         BadVideoError: A file is missing and the policy is "error".
     """
     for clip in listed_clips(base):
-        if clip.path.is_file():
+        if is_there(clip.path):
             yield clip
         else:
             skips.add(clip.event.name, BadVideoError("missing", f"{clip.path}: no such clip"))

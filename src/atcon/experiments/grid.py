@@ -14,7 +14,7 @@ from atcon import records
 from atcon.errors import InputError, no_such
 from atcon.experiments.config import load_config
 from atcon.experiments.paper import Paper
-from atcon.experiments.sections import RunConfig
+from atcon.experiments.sections import FolderName, RunConfig
 
 Table = Literal[
     "values", "gains", "validation", "calibration", "classes", "seconds", "rules",
@@ -46,13 +46,13 @@ class Experiment(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
+    name: FolderName
     title: str
     protocol: str = ""
     expect: str = ""
     config: str = ""
     set: dict[str, Any] = {}
-    networks: dict[str, dict[str, Any]] = {}
+    networks: dict[FolderName, dict[str, Any]] = {}
     per_class: Annotated[tuple[int, ...], Field(min_length=1)] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = ()
     against: tuple[str, ...] = ("supervised",)

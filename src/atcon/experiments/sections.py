@@ -16,6 +16,23 @@ AboveZero = Annotated[float, Field(gt=0)]
 BadImage = Literal["skip", "error"]
 
 
+def _as_folder(name: str) -> str:
+    """Accept a name that is one folder's, wherever it is used; it may not lead to another place."""
+    if (
+        name != name.strip()
+        or not name.isprintable()
+        or name[:1] in {"", "."}
+        or set("/\\") & {*name}
+    ):
+        raise PydanticCustomError(
+            "name", "a folder is named by it: it may hold no / and \\, and not begin with a dot"
+        )
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_as_folder)]
+
+
 def _name_of(part: str, table: str) -> AfterValidator:
     """Accept the names of a table only; it is loaded when a name is given, and torch with it."""
     return _one_of(lambda: getattr(import_module(f"atcon.{part}"), table))
@@ -235,7 +252,7 @@ class EvaluationConfig(_Section):
 class RunConfig(_Section):
     """Everything that a run depends on."""
 
-    name: str = "run"
+    name: FolderName = "run"
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
     devices: Positive | Literal["auto"] = 1

@@ -1,6 +1,5 @@
 """A stage of a run: its plan is carried out, resumed where it was cut short, and recorded."""
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -325,16 +324,32 @@ def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bo
         return False
     try:
         saved = torch.load(bench.folder.last, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise InputError(f"{bench.folder.last}: cannot resume from this file ({error})") from error
-    if saved.pop("stage") != name:
-        return False
-    state.load_state_dict(saved)
+        if saved.pop("stage") != name:
+            return False
+        state.load_state_dict(saved)
+        _check_whole(state)
+    except Exception as error:  # readers of broken files raise anything
+        raise InputError(
+            f"{bench.folder.last}: cannot resume from this file ({error}); without it the stage "
+            "starts anew"
+        ) from error
     done = rounds.epoch_at(state.epoch)
     if bench.processes.first:
         _forget_lines(bench.folder, name, done)
     bench.progress.note(f"{name}: continuing after epoch {done:g}")
     return True
+
+
+def _check_whole(state: TrainingState) -> None:
+    """Hold that what was loaded is of this network; it would be seen later, or not at all."""
+    shapes = {name: value.shape for name, value in state.model.state_dict().items()}
+    kept = {name: value.shape for name, value in state.selection.weights.items()}
+    if kept not in ({}, shapes):
+        raise ValueError("the weights that it keeps are of another network")
+    for parameter, moments in state.optimizer.state.items():
+        for moment in moments.values():
+            if isinstance(moment, torch.Tensor) and moment.shape not in ((), parameter.shape):
+                raise ValueError("its optimiser is of another network")
 
 
 def _forget_lines(folder: RunFolder, stage: str, epoch: float) -> None:
