@@ -67,7 +67,7 @@ def sweep(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; what a name of other bytes has of them is escaped (`_FOREIGN`)."""
+    """Write UTF-8 text atomically; what is not UTF-8 in a name is escaped."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8", errors=_FOREIGN)
 

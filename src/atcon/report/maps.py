@@ -78,7 +78,7 @@ def kinds_of(index: Record) -> tuple[Kind, ...]:
 def read_arrays(path: Path) -> dict[str, Pixels]:
     """Read the arrays of one entry."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             _check_size(sum(part.file_size for part in arrays.zip.infolist()))
             return {key: arrays[key] for key in arrays.files}
     except FileNotFoundError:
