@@ -22,7 +22,7 @@ NAMES = (
     "right \u202eto left\u202c end",
     "isolate \u2067end",
     "zero\u200bwidth\ufeff",
-    "[bold red]markup[/]",
+    "[bold red]markup",
     "a;=1+1",
     "x" * 300,
 )
