@@ -1,5 +1,6 @@
 """Runs that several promises are held against; read them, never write into them."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,21 +31,22 @@ class Stopped(Progress):
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the embedded digits."""
-    folder = tmp_path_factory.mktemp("tiny") / "run"
-    run(tiny(*FAST), folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def unfinished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run, stopped within its second stage."""
+    """A run on the embedded digits, stopped within its second stage."""
     folder = tmp_path_factory.mktemp("unfinished") / "run"
     last = folder / "checkpoints" / "last.pt"
     with suppress(KeyboardInterrupt):
         run(tiny(*FAST), folder, progress=Stopped(last))
     assert last.exists()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(unfinished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, finished."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    shutil.copytree(unfinished_run, folder)
+    run(tiny(*FAST), folder, resume=True)
     return folder
 
 

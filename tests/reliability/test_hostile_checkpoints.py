@@ -144,6 +144,10 @@ def test_the_canary_would_have_sung(tmp_path):
     assert canary.exists()
 
 
+def mostly_slow(names: Iterable[str], *default: str) -> list[object]:
+    return [n if n in default else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
 COMMANDS = {
     "check": lambda path: ("check", "digits_resnet", "--weights", path, "--no-cost"),
     "run": lambda path: ("run", "digits", *sets(f"model.weights={path}"), "--out", "run"),
@@ -151,7 +155,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", ["pickle with code", "overlapping tensors", "whole numbers"])
+@pytest.mark.parametrize("name", mostly_slow(CHECKPOINTS, "pickle with code"))
 def test_a_command_that_is_given_hostile_weights_ends_with_2(command, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, canary = written(name, tmp_path)
@@ -203,10 +207,6 @@ STAGE_FILES: dict[str, Callable[[Path], bytes]] = {
     "truncated": lambda _: save(state())[:-100],
     "pickle with code": lambda canary: pickle.dumps(Canary(canary)),
 }
-
-
-def mostly_slow(names: Iterable[str], *default: str) -> list[object]:
-    return [n if n in default else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 @pytest.mark.parametrize("name", mostly_slow(STAGE_FILES, "wrong classes"))
