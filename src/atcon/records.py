@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from atcon.errors import InputError
+from atcon.plain_text import as_text, as_written
 
 FORMAT = 1
+_FOREIGN = "backslashreplace"
+"""A file may be called by bytes that are no UTF-8; JSON reads the escape back to the same name."""
 
 
 @contextmanager
@@ -116,9 +119,9 @@ def sweep_parts(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; what is not UTF-8 in a name is escaped."""
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=_FOREIGN)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -146,21 +149,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table atomically, header first."""
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    """Write a table atomically, header first; no text in it begins a formula of a spreadsheet."""
+    with whole_file(path) as part, _opened(part) as handle:
+        csv.writer(handle).writerows(map(_cells, (columns, *rows)))
 
 
-def as_text(value: str) -> str:
-    """Keep a text from being read as a formula by a spreadsheet."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+def _opened(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8", errors=_FOREIGN)
 
 
-def printable(text: str) -> str:
-    """Replace every mark that does not print, such as those that move a terminal's cursor."""
-    return "".join(mark if mark.isprintable() else "�" for mark in text)
+def _cells(row: Sequence[Any]) -> list[Any]:
+    return [as_text(cell) if isinstance(cell, str) else cell for cell in row]
 
 
 def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
@@ -176,10 +175,16 @@ def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
         raise InputError(f"{path} exists and is not a table of {command}: choose another --csv")
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a table as one mapping per row, all values as text."""
+def read_table(path: Path) -> list[list[str]]:
+    """Read what `write_csv` was given, all cells as text; the first row is the header."""
     with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
+        return [list(map(as_written, row)) for row in csv.reader(handle)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the same as one mapping per row; of two columns of one name the last one is in it."""
+    header, *rows = read_table(path) or [[]]
+    return [dict(zip(header, row, strict=False)) for row in rows if row]
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import os
 import sys
 
 from atcon.errors import AtconError
+from atcon.plain_text import printable_lines
 
 WRONG_PATH = (
     FileExistsError,
@@ -40,5 +41,5 @@ def main() -> None:
 
 def fail(message: str, exit_code: int) -> None:
     """Print an error and leave."""
-    sys.stderr.write(f"atcon: {message}\n")
+    sys.stderr.write(printable_lines(f"atcon: {message}") + "\n")
     raise SystemExit(exit_code)

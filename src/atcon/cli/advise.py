@@ -1,6 +1,5 @@
 """`atcon advise CONFIG`: whether the method helps on one's own data, and up to which size."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ import typer
 from atcon.cli import options
 from atcon.cli.experiment import show_ended
 from atcon.errors import InputError
+from atcon.plain_text import printable_json
 
 if TYPE_CHECKING:
     from atcon.experiments.advise_plan import Plan
@@ -81,7 +81,7 @@ def advise(
         return
     record = _recorded(plan, work, folder, rule, metric, control=control)
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(record))
     else:
         _show(record, folder)
 
@@ -149,13 +149,12 @@ def _recorded(
 
 
 def _show(record: Mapping[str, Any], folder: Path) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
 
     from atcon.cli.display import plain_table  # noqa: PLC0415
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
     from atcon.experiments.advise_text import sentences  # noqa: PLC0415
 
-    console = Console()
+    console = Terminal()
     span = "{value:+.1f} ({low:+.1f} to {high:+.1f})"
     rows = [
         (name, *(span.format_map(one) for one in found["sizes"]))
@@ -164,5 +163,5 @@ def _show(record: Mapping[str, Any], folder: Path) -> None:
     head = ("over", *(f"N = {size}" for size in record["sizes"]))
     console.print(plain_table(f"Gain in {record['title']}, points", head, rows))
     for line in sentences(record):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    console.print(escape(f"record: {folder / 'advice.json'}, page: {folder / 'report.html'}"))
+        console.say(line)
+    console.say(f"record: {folder / 'advice.json'}, page: {folder / 'report.html'}")

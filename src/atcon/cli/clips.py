@@ -1,6 +1,5 @@
 """`atcon clips EVENTS.csv --out DIR`: from long recordings to a data set of clips."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from atcon.cli import options
+from atcon.plain_text import printable_json
 
 
 def clips(
@@ -72,21 +72,20 @@ def clips(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(record))
     else:
         _show(record, out)
 
 
 def _show(record: Mapping[str, Any], out: Path) -> None:
     """Print the parts, how balanced they are, and what was left out and why."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
 
-    console = Console()
+    console = Terminal()
     for table in _tables(record):
         console.print(table)
     for line in _lines(record, out):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _tables(record: Mapping[str, Any]) -> list[Any]:

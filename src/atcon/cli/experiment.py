@@ -8,6 +8,7 @@ import typer
 from atcon.cli import experiment_report, options
 from atcon.cli.galleries import draw_galleries
 from atcon.errors import InputError
+from atcon.plain_text import printable
 
 if TYPE_CHECKING:
     from atcon.experiments.engines.work import Ended
@@ -185,7 +186,7 @@ def status(
         typer.echo(f"{row}: seeds {', '.join(marks)}")
     for cell, state in states.items():
         if state.reason:
-            typer.echo(f"{cell.name} failed: {state.reason}")
+            typer.echo(printable(f"{cell.name} failed: {state.reason}"))
     counts = Counter(state.name for state in states.values())
     more = "".join(f", {counts[name]} {name}" for name in ("running", "failed") if counts[name])
     typer.echo(f"{counts['finished']} of {len(states)} cells are finished{more}")

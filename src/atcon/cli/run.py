@@ -1,6 +1,5 @@
 """`atcon run CONFIG`: the main job."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from atcon.cli import options
 from atcon.errors import InputError
+from atcon.plain_text import printable_json
 
 
 def run(
@@ -73,6 +73,6 @@ def execute(
             return
         report = write_report(folder.root)
         if as_json:
-            typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+            typer.echo(printable_json(summary))
         else:
             show_summary(summary, report)

@@ -35,7 +35,7 @@ def read_image(path: str | Path) -> Pixels:
 
     Raises:
         BadImageError: The file is missing, truncated, no image, a stack of several, of
-            floating-point pixels, or larger than `MAX_PIXELS`.
+            floating-point pixels, larger than `MAX_PIXELS`, or its name is no text.
         InputError: It is DICOM, and pydicom is not installed.
     """
     return _named(path, lambda: _decoded(Path(path)))
@@ -58,6 +58,8 @@ def _named(name: object, decode: Callable[[], np.ndarray]) -> Pixels:
 
 
 def _decoded(path: Path) -> np.ndarray:
+    if any("\ud800" <= mark <= "\udfff" for mark in str(path)):
+        raise BadImageError("its name is not UTF-8, so no table could hold it; rename it")
     if path.suffix.lower() in DICOM:
         return read_dicom(path, MAX_PIXELS)
     try:

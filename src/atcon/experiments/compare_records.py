@@ -264,8 +264,7 @@ def _column(path: Path, rows: list[list[str]], column: str, at: int) -> np.ndarr
 def _table(path: Path, *heads: tuple[str, ...]) -> list[list[str]]:
     """The rows of a table with one of these heads, by position: a class may be called `name`."""
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            found, *rows = list(csv.reader(handle)) or [[]]
+        found, *rows = records.read_table(path) or [[]]
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; is the run folder complete?") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from atcon.errors import InputError
 from atcon.experiments.sections import ConsistencyConfig, RunConfig
 from atcon.experiments.yaml_text import yaml_mapping, yaml_value
-from atcon.records import printable
+from atcon.plain_text import printable
 
 DATA_VARIABLE = "ATCON_DATA"
 _WHAT = "a configuration is a mapping of keys, such as data and model"

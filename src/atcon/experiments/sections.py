@@ -63,19 +63,21 @@ def _stopping_rule() -> AfterValidator:
     return _one_of(lambda: ("auto", "validation", *import_module("atcon.training").STOPPING_RULES))
 
 
+_NAME_BYTES = 150
+
+
 def _folder_name(name: str) -> str:
     """Accept what can name a folder, and leads nowhere else: runs and cells are named so."""
-    wrong = not name.isprintable() or set("/\\") & set(name) or name.strip(". ") == ""
-    if wrong or len(name.encode()) > _NAME_BYTES:
+    wrong = not name.isprintable() or set("/\\") & set(name) or name != name.strip()
+    if wrong or name[:1] in ("", ".") or len(name.encode()) > _NAME_BYTES:
         raise PydanticCustomError(
             "name",
-            "Input should be the name of a folder: text that prints, without / and \\, "
-            f"of at most {_NAME_BYTES} bytes",
+            "Input should be the name of a folder: text that prints, without / and \\ and not "
+            f"beginning with a dot, of at most {_NAME_BYTES} bytes",
         )
     return name
 
 
-_NAME_BYTES = 150
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 

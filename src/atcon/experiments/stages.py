@@ -1,6 +1,5 @@
 """A stage of a run: its plan is carried out, resumed where it was cut short, and recorded."""
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -40,8 +39,6 @@ DEFAULT_RULE = "drift_budget"
 """What stops a fine-tuning where no validation labels exist (docs/results/stopping.md)."""
 METRICS = ("map", "f1")
 """What is measured on validation images; one of the two chooses the epoch."""
-_OTHER_STATE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError)
-"""What a state of another version, or of another network, raises where it is loaded."""
 PROBE_IMAGES = 64
 """How many images, at most, a stopping rule looks at after every round."""
 
@@ -350,7 +347,8 @@ def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bo
         if saved.pop("stage") != name:
             return False
         state.load_state_dict(saved)
-    except (pickle.UnpicklingError, EOFError, OSError, *_OTHER_STATE) as error:
+        _check_whole(state)
+    except Exception as error:  # readers of broken files raise anything
         raise InputError(
             f"{bench.folder.last}: cannot resume from this file ({error}); it is damaged, or of "
             f"another version: remove it to begin {name} anew, other stages are kept"
@@ -360,6 +358,18 @@ def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bo
         _forget_lines(bench.folder, name, done)
     bench.progress.note(f"{name}: continuing after epoch {done:g}")
     return True
+
+
+def _check_whole(state: TrainingState) -> None:
+    """Hold that what was loaded is of this network; it would be seen later, or not at all."""
+    shapes = {name: value.shape for name, value in state.model.state_dict().items()}
+    kept = {name: value.shape for name, value in state.selection.weights.items()}
+    if kept not in ({}, shapes):
+        raise ValueError("the weights that it keeps are of another network")
+    for parameter, moments in state.optimizer.state.items():
+        for moment in moments.values():
+            if isinstance(moment, torch.Tensor) and moment.shape not in ((), parameter.shape):
+                raise ValueError("its optimiser is of another network")
 
 
 def _forget_lines(folder: RunFolder, stage: str, epoch: float) -> None:

@@ -7,7 +7,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from atcon.errors import InputError
-from atcon.records import printable
+from atcon.plain_text import printable
 
 LARGEST = 20_000
 """Values of a text, each alias counted as what it stands for: nine lines can hold a billion."""

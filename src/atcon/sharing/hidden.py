@@ -24,6 +24,7 @@ CAUSES = (
     "exceed the limit",
     "floating-point pixels have no defined range",
     "32-bit pixels outside of 0..65535",
+    "its name is not UTF-8",
     "no such annotation",
     "the annotation cannot be read",
     "malformed XML",
