@@ -150,7 +150,11 @@ class ConsistencyLoss(nn.Module):
         return self._teachers[0] if self._teachers else None
 
     def forward(self, images: Images) -> Float[Tensor, ""]:
-        """Give the loss of a normalised batch and keep its `details`."""
+        """Give the loss of a normalised batch and keep its `details`.
+
+        It is NaN, and so is the image's correlation in `details`, where an image, its maps or its
+        logits hold a value that is not finite.
+        """
         with gathered_weights(self.model):
             weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         wanted = torch.is_grad_enabled() and (bool(weights) or images.requires_grad)
@@ -160,10 +164,11 @@ class ConsistencyLoss(nn.Module):
         parts = self._parts(images, draws, create_graph=wanted)
         if wanted and self.micro_batch:
             taken = Gathered(weights, half=_in_float16(images))
-            comparison = Comparison.joined([self._taken(part, taken, images) for part in parts])
+            found = Comparison.joined([self._taken(part, taken, images) for part in parts])
+            comparison = _marked(found, images)
             value = taken.hand_over(self._each(comparison).mean())
         else:
-            comparison = Comparison.joined(list(parts))
+            comparison = _marked(Comparison.joined(list(parts)), images)
             value = self._each(comparison).mean()
         self.details = ConsistencyDetails.of(
             comparison, self.layer_name or "", self._disagreement(comparison.detached())
@@ -290,6 +295,12 @@ class ConsistencyLoss(nn.Module):
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def _marked(comparison: Comparison, images: Tensor) -> Comparison:
+    """Give images with a value that is not finite no correlation; maps of NaN look constant."""
+    finite = comparison.finite & images.isfinite().flatten(1).all(dim=1)
+    return replace(comparison, correlation=comparison.correlation.masked_fill(~finite, torch.nan))
 
 
 def _in_float16(images: Tensor) -> bool:

@@ -28,6 +28,7 @@ from atcon.training import (
     Step,
     TrainingState,
     batch_norm_policy,
+    check_values,
     fit,
     generator_of,
     parameter_groups,
@@ -203,6 +204,7 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
         save=save,
         label=rounds.epoch_at,
         processes=bench.processes,
+        scaled=bench.config.precision == "16-mixed",
     )
     bench.progress.end()
     result = bench.processes.same(lambda: _finish(bench, name, plan, state, rounds, chooser))
@@ -289,6 +291,7 @@ def _finish(
     bench.network.module.load_state_dict(state.selection.weights)
     number = state.selection.epoch or 0
     plan.finish()
+    check_values(bench.network.module.state_dict(), f"at the end of {name}")
     measured = _measured(bench, name, plan, rounds.epoch_at(number)) if number else state.start
     result = StageResult(
         epoch=rounds.epoch_at(number),

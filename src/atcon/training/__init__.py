@@ -2,6 +2,7 @@
 
 from atcon.training.averaging import Average
 from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy, step_policy
+from atcon.training.finite import check_values
 from atcon.training.groups import parameter_groups
 from atcon.training.loop import Observer, TrainingState, fit
 from atcon.training.padding import PADDINGS, check_padding, set_padding
@@ -65,6 +66,7 @@ __all__ = [
     "alternated",
     "batch_norm_policy",
     "check_padding",
+    "check_values",
     "combined",
     "consistency_step",
     "cross_entropy",

@@ -38,10 +38,16 @@ class Outcome:
     """The loss of a step, with its graph, and what is worth logging beside it.
 
     Of a batch that processes share, both are what this one adds to those of the whole batch.
+
+    Attributes:
+        loss: A scalar.
+        logged: Values by their names.
+        beside: Names of the images that it is of beside those of the batch.
     """
 
     loss: Tensor
     logged: Mapping[str, float]
+    beside: tuple[str, ...] = ()
 
 
 Step = Callable[[Batch], Outcome]
