@@ -196,5 +196,7 @@ def _stretched(values: np.ndarray, padding: np.ndarray) -> np.ndarray:
 
 
 def _bytes(fractions: np.ndarray) -> np.ndarray:
+    if not np.isfinite(fractions).all():
+        raise BadImageError("its header makes pixels of values that are not finite")
     rounded: np.ndarray = np.floor(255 * np.clip(fractions, 0, 1) + 0.5)
     return rounded.astype(np.uint8)
