@@ -17,12 +17,6 @@ _SCALES = (2.0**16, 2.0**8, 1.0)
 """Under half precision the first that does not overflow, so that small gradients do not vanish."""
 
 
-def halved(micro_batch: int | None, images: int) -> int | None:
-    """Give half of what was taken at a time of a batch of so many images; None: it was one."""
-    taken = min(micro_batch or images, images)
-    return (taken + 1) // 2 if taken > 1 else None
-
-
 def in_float16(images: Tensor) -> bool:
     """Whether gradients of a pass over these images go through float16."""
     kind = images.device.type

@@ -33,7 +33,7 @@ from atcon.training import (
     check_values,
     fit,
     generator_of,
-    halve_all,
+    halve_largest,
     parameter_groups,
     rate_scheduler,
     rule_named,
@@ -305,7 +305,7 @@ def _relief(bench: Bench, plan: Plan, observer: _Observer) -> Relief:
     draws = [loss.generator for loss in plan.losses if isinstance(loss, ConsistencyLoss)]
 
     def halve() -> bool:
-        size = None if plan.settings.batch_norm == "batch" else halve_all(plan.losses)
+        size = None if plan.settings.batch_norm == "batch" else halve_largest(plan.losses)
         if size is None:
             return False
         observer.micro_batch = size

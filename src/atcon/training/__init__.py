@@ -5,7 +5,7 @@ from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy, step_po
 from atcon.training.finite import check_values
 from atcon.training.groups import parameter_groups
 from atcon.training.loop import Observer, TrainingState, fit
-from atcon.training.memory import Halves, Relief, halve_all
+from atcon.training.memory import Halves, Relief, halve_largest
 from atcon.training.padding import PADDINGS, check_padding, set_padding
 from atcon.training.processes import ALONE, Addend, Processes, divided, together
 from atcon.training.rates import RATES, rate_scheduler
@@ -80,7 +80,7 @@ __all__ = [
     "fixed_turns",
     "freeze_batch_norm",
     "generator_of",
-    "halve_all",
+    "halve_largest",
     "parameter_groups",
     "random_turns",
     "rate_scheduler",

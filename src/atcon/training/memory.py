@@ -16,6 +16,10 @@ T = TypeVar("T")
 class Halves(Protocol):
     """A loss that can be taken in parts."""
 
+    @property
+    def taken(self) -> int:
+        """How many images at a time the last call took; 0 before the first."""
+
     def halve(self) -> int | None:
         """Take half as many images at a time as last, and say how many; None: it cannot."""
 
@@ -66,10 +70,17 @@ def within_memory(attempt: Callable[[], T], relief: Relief, batch: Batch) -> T:
             generator.set_state(state)
 
 
-def halve_all(losses: Sequence[Halves]) -> int | None:
-    """Halve what can be halved; give the largest part that a step now takes, None if none can."""
-    sizes = [size for loss in losses if (size := loss.halve()) is not None]
-    return max(sizes, default=None)
+def halve_largest(losses: Sequence[Halves]) -> int | None:
+    """Halve the parts of the loss that takes most images at a time, the first of equals.
+
+    Returns:
+        How many it takes now; None where no loss can be halved.
+    """
+    for loss in sorted(losses, key=lambda loss: -loss.taken):
+        size = loss.halve()
+        if size is not None:
+            return size
+    return None
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from atcon.attention import logits_of
 from atcon.consistency import ConsistencyLoss
-from atcon.consistency.micro_batch import Gathered, halved, in_float16
+from atcon.consistency.micro_batch import Gathered, in_float16
 from atcon.types import Images, Logits
 
 BatchNormPolicy = Literal["frozen", "batch"]
@@ -91,6 +91,11 @@ class SupervisedLoss(nn.Module):
             shares.append(share.detach())
         return taken.hand_over(torch.stack(shares).sum())
 
+    @property
+    def taken(self) -> int:
+        """How many images at a time the last call took; 0 before the first."""
+        return min(self.micro_batch or self._images, self._images)
+
     def halve(self) -> int | None:
         """Let the next call take half as many images at a time as the last.
 
@@ -98,11 +103,10 @@ class SupervisedLoss(nn.Module):
             The new `micro_batch`; None where it cannot be smaller: it is one image, or BatchNorm
             trains with the statistics of the batch.
         """
-        smaller = halved(self.micro_batch, self._images)
-        if smaller is None or self.batch_norm == "batch":
+        if self.taken < 2 or self.batch_norm == "batch":
             return None
-        self.micro_batch = smaller
-        return smaller
+        self.micro_batch = (self.taken + 1) // 2
+        return self.micro_batch
 
     def _of(self, images: Images, labels: Tensor) -> Tensor:
         return cross_entropy(logits_of(self.model(images)), labels, multi_label=self.multi_label)
