@@ -66,6 +66,7 @@ class Reader:
 
     def _decode(self, example: Example) -> tuple[Pixels, str]:
         pixels = self.image_set.read(example)
+        _check_bytes(pixels, example.name)
         content = Path(example.path).read_bytes() if example.path else pixels.numpy().tobytes()
         pixels = resize(pixels, self.size)
         if pixels.shape != self.image_set.shape(self.size):
@@ -74,6 +75,19 @@ class Reader:
                 f"{self.image_set.name} have {list(self.image_set.shape(self.size))}"
             )
         return pixels, hashlib.sha256(content).hexdigest()
+
+
+def _check_bytes(pixels: Pixels, name: str) -> None:
+    """Refuse what a reader of a user's own gives instead of bytes; cast, it would be other images.
+
+    Raises:
+        BadImageError: The pixels are not uint8.
+    """
+    if pixels.dtype == torch.uint8:
+        return
+    broken = pixels.is_floating_point() and not bool(pixels.isfinite().all())
+    what = "hold values that are not finite" if broken else f"are {pixels.dtype}"
+    raise BadImageError(f"{name}: its pixels {what}, where an image set reads uint8, 0 to 255")
 
 
 def load(

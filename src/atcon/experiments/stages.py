@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from atcon import records
-from atcon.consistency import Method
+from atcon.consistency import ConsistencyLoss, Method
 from atcon.errors import InputError
 from atcon.experiments.bench import Bench, follower, inputs_of, validator
 from atcon.experiments.folder import RunFolder
@@ -19,8 +19,10 @@ from atcon.models import load_weights, save_weights
 from atcon.training import (
     Average,
     Batch,
+    Halves,
     Keeps,
     Probe,
+    Relief,
     Rounds,
     RuleSelection,
     Schedule,
@@ -28,8 +30,10 @@ from atcon.training import (
     Step,
     TrainingState,
     batch_norm_policy,
+    check_values,
     fit,
     generator_of,
+    halve_largest,
     parameter_groups,
     rate_scheduler,
     rule_named,
@@ -87,6 +91,7 @@ class Plan:
         progress: Told the share of the stage that is done, before every round.
         signals: Whether the signals of the stopping rules are recorded, whoever chooses.
         method: How the signal "consistency" is measured; None leaves it out.
+        losses: Those that are taken in smaller parts when the memory of the device runs out.
         monitor: Measures what is only watched, at every validation, beside the supervised loss.
         finish: Called with the network at the end, before its weights are saved.
     """
@@ -101,6 +106,7 @@ class Plan:
     signals: bool = False
     method: Method | None = None
     progress: Callable[[float], None] = lambda _share: None
+    losses: tuple[Halves, ...] = ()
     monitor: Callable[[], dict[str, float]] | None = None
     finish: Callable[[], None] = lambda: None
 
@@ -190,6 +196,7 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
         with records.whole_file(bench.folder.last) as part:
             _write_state({"stage": name, **current.state_dict()}, part)
 
+    observer = _Observer(bench, name)
     bench.progress.begin(name, rounds.steps_after(state.epoch))
     fit(
         state,
@@ -198,11 +205,13 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
         epochs=rounds.count,
         seed=bench.config.seed,
         backend=bench.fabric,
-        observer=_Observer(bench, name),
+        observer=observer,
         keep_start=plan.keep_start,
         save=save,
         label=rounds.epoch_at,
         processes=bench.processes,
+        scaled=bench.config.precision == "16-mixed",
+        relief=_relief(bench, plan, observer),
     )
     bench.progress.end()
     result = bench.processes.same(lambda: _finish(bench, name, plan, state, rounds, chooser))
@@ -275,10 +284,17 @@ def _state(bench: Bench, plan: Plan, selection: Keeps, steps: int) -> TrainingSt
 
 @dataclass
 class _Observer:
-    """Writes `metrics.jsonl` and tells the progress display."""
+    """Writes `metrics.jsonl` and tells the progress display.
+
+    Attributes:
+        bench: What it works on.
+        stage: Its name.
+        micro_batch: How many images a step takes at a time since the memory ran out.
+    """
 
     bench: Bench
     stage: str
+    micro_batch: int | None = None
 
     def step(self, epoch: int, done: int, logged: Mapping[str, float]) -> None:
         del epoch, done
@@ -287,7 +303,9 @@ class _Observer:
     def epoch(self, record: Mapping[str, Any]) -> None:
         if not self.bench.processes.first:
             return
-        records.append_line(self.bench.folder.metrics, {"stage": self.stage, **record})
+        parts = {} if self.micro_batch is None else {"micro_batch": self.micro_batch}
+        line = {"stage": self.stage, **record, **parts}
+        records.append_line(self.bench.folder.metrics, line)
         validation, agreement = record["validation"], record.get("correlation")
         said = [f"{self.stage} epoch {record['epoch']:g}: loss {record['loss']:.4f}"]
         if agreement is not None:
@@ -297,6 +315,23 @@ class _Observer:
         self.bench.progress.milestone(", ".join(said))
 
 
+def _relief(bench: Bench, plan: Plan, observer: _Observer) -> Relief:
+    """Halve the parts of a step; one that has moved BatchNorm's statistics is not taken again."""
+    draws = [loss.generator for loss in plan.losses if isinstance(loss, ConsistencyLoss)]
+
+    def halve() -> bool:
+        size = None if plan.settings.batch_norm == "batch" else halve_largest(plan.losses)
+        if size is None:
+            return False
+        observer.micro_batch = size
+        bench.progress.note(
+            f"{observer.stage}: out of memory, so it goes on with {size} images at a time"
+        )
+        return True
+
+    return Relief(halve, tuple(generator for generator in draws if generator is not None))
+
+
 def _finish(
     bench: Bench, name: str, plan: Plan, state: TrainingState, rounds: Rounds, chooser: str
 ) -> StageResult:
@@ -304,6 +339,7 @@ def _finish(
     bench.network.module.load_state_dict(state.selection.weights)
     number = state.selection.epoch or 0
     plan.finish()
+    check_values(bench.network.module.state_dict(), f"at the end of {name}")
     measured = _measured(bench, name, plan, rounds.epoch_at(number)) if number else state.start
     result = StageResult(
         epoch=rounds.epoch_at(number),

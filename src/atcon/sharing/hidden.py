@@ -57,6 +57,8 @@ CAUSES = (
     "not the clip that clips.csv lists",
     "its pixels are not those that were written",
     "its consistency is not a finite number",
+    "values that are not finite",
+    "where an image set reads uint8",
 )
 """Why an image or a clip was passed over, or what was repaired, in words that name nothing."""
 WITHHELD = "not told, since it may name a file"
