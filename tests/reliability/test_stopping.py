@@ -113,9 +113,12 @@ DEAF = """
 import sys, time, types
 from atcon.cli import main, stopping
 def deaf():
-    print("deaf", flush=True)
+    said = False
     while True:
         try:
+            if not said:
+                said = True
+                print("deaf", flush=True)
             time.sleep(60)
         except BaseException:
             pass
