@@ -44,7 +44,8 @@ BYTES = (b"\xff", b"\xfe\xff", b"\xc3", b"\x80", b"\x00", b"\xed\xa0\x80")
 SAID = re.compile(
     r"unknown key ['\"]|is missing|missing: | = .*: |[:,] line \d+|not valid YAML|"
     r"cannot read this|"
-    r"is a mapping|nested too deeply|(variants|small)[.\w]*: |no experiment |no configuration |--set .*: write it as "
+    r"is a mapping|nested too deeply|(variants|small)[.\w]*: |no experiment |no configuration |"
+    r"--set .*: write it as "
 )
 """What an error says besides the file: the key with its value, or the line of what is no YAML."""
 
