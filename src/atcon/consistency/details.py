@@ -96,7 +96,7 @@ def contrast_of(comparison: Comparison) -> Float[Tensor, " batch"]:
 def mask_contrast(masks: Maps) -> Float[Tensor, " batch"]:
     """Standard deviation of each P over its positions: near 0, the mask masks nothing."""
     flat = masks.flatten(1)
-    return flat.std(dim=1) if flat.shape[1] > 1 else flat.new_zeros(len(flat))
+    return flat.std(dim=1) if len(flat) and flat.shape[1] > 1 else flat.new_zeros(len(flat))
 
 
 def entropy(maps: Maps) -> Float[Tensor, " batch"]:

@@ -60,7 +60,7 @@ def _standardised(maps: Maps) -> tuple[Tensor, Tensor]:
     size = torch.where(usable, size, 1)
     scaled = maps / size
     centred = scaled - scaled.mean(dim=axes, keepdim=True)
-    variance = centred.square().sum(dim=axes, keepdim=True) / max(maps[0].numel() - 1, 1)
+    variance = centred.square().sum(dim=axes, keepdim=True) / max(maps.shape[1:].numel() - 1, 1)
     floor = (10 * torch.finfo(maps.dtype).eps) ** 2
     varies = usable & (variance.detach() > floor)
     deviation = torch.where(varies, variance, 1).sqrt()

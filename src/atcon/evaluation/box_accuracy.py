@@ -74,7 +74,8 @@ def max_box_accuracy(ious: ArrayLike, valid: ArrayLike) -> Metric:
     Raises:
         InputError: The shapes do not belong together.
     """
-    numbers, keep = np.asarray(ious, dtype=float), np.asarray(valid, dtype=bool)
+    numbers = np.asarray(ious, dtype=float)
+    keep = np.array(valid, dtype=bool)  # a copy: the caller may change its own
     if numbers.ndim != 2 or keep.shape != numbers.shape[:1]:
         raise InputError(
             f"ious have shape {numbers.shape} and valid {keep.shape}: expected "

@@ -187,6 +187,7 @@ def _checked_marks(values: ArrayLike, name: str) -> Labels:
     marks = np.asarray(values)
     if marks.ndim != 2 or not np.isin(marks, (0, 1)).all():
         raise InputError(f"{name}: expected true or false per sample and class, not scores")
+    _check_classes(marks, name)
     return marks.astype(bool)
 
 
@@ -194,6 +195,7 @@ def _checked_scores(values: ArrayLike) -> Scores:
     scores = np.asarray(values, dtype=float)
     if scores.ndim != 2:
         raise InputError(f"scores have shape {scores.shape}, expected [sample, class]")
+    _check_classes(scores, "scores")
     if np.isnan(scores).any():
         sample, column = np.argwhere(np.isnan(scores))[0]
         raise InputError(
@@ -201,6 +203,11 @@ def _checked_scores(values: ArrayLike) -> Scores:
             "has the training diverged? Try a lower learning rate"
         )
     return scores
+
+
+def _check_classes(values: np.ndarray, name: str) -> None:
+    if not values.shape[1]:
+        raise InputError(f"{name} have shape {values.shape}: there is no class to judge")
 
 
 def _check_same_shape(labels: Labels, answers: np.ndarray) -> None:

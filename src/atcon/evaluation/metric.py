@@ -45,7 +45,7 @@ def weighted_mean(values: ArrayLike, valid: ArrayLike) -> Metric:
     Raises:
         InputError: A valid value is not finite, or the lengths differ.
     """
-    keep = np.asarray(valid, dtype=bool)
+    keep = np.array(valid, dtype=bool)  # a copy: the caller may change its own
     numbers = np.asarray(values, dtype=float)
     if keep.shape != numbers.shape or keep.ndim != 1:
         raise InputError(f"values {numbers.shape} and valid {keep.shape}: one of each a sample")
