@@ -327,6 +327,7 @@ def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bo
         if saved.pop("stage") != name:
             return False
         state.load_state_dict(saved)
+        _check_whole(state)
     except Exception as error:  # readers of broken files raise anything
         raise InputError(
             f"{bench.folder.last}: cannot resume from this file ({error}); without it the stage "
