@@ -23,8 +23,8 @@ from atcon.experiments.config import dump_config, keys, load_config, shipped
 from atcon.experiments.sections import RunConfig
 from atcon.experiments.shipped import experiment_of
 
-pytestmark = pytest.mark.timeout(1200)  # 5,000 files, also where others work
-SMALL_AND_FULL = pytest.mark.parametrize("count", [60, pytest.param(5000, marks=pytest.mark.slow)])
+pytestmark = pytest.mark.timeout(1200)  # 5,000 files of both kinds, also where others work
+SLOW = pytest.mark.slow
 WRONG = (
     None, True, -1, 0, 1, 2.5, -1e-9, 1e308, 10**30, 10**400, float("nan"), float("inf"),
     "", " ", "auto", "pool", "nan", "1e-4", "é\u202e😀", "\x00", "\x1b[31mred", "a" * 5000,
@@ -169,12 +169,12 @@ def read_experiment(path: Path, small: bool) -> None:
         experiment.run_config(cell)
 
 
-@SMALL_AND_FULL
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=SLOW)])
 def test_a_mutated_configuration_is_valid_or_refused_by_key_and_reason(count, tmp_path):
     held_over(count, shipped(), tmp_path / "own.yaml", read_configuration)
 
 
-@SMALL_AND_FULL
+@pytest.mark.parametrize("count", [60, pytest.param(2000, marks=SLOW)])
 def test_a_mutated_experiment_is_valid_or_refused_by_key_and_reason(count, tmp_path):
     folder = files("atcon.experiments") / "grids"
     texts = {
@@ -185,7 +185,7 @@ def test_a_mutated_experiment_is_valid_or_refused_by_key_and_reason(count, tmp_p
     held_over(count, texts, tmp_path / "own.yaml", read_experiment)
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(300, marks=SLOW)])
 def test_an_override_of_the_command_line_is_taken_or_refused_by_key_and_reason(
     count, tmp_path, monkeypatch
 ):

@@ -61,7 +61,7 @@ def test_no_image_and_no_group_is_in_two_parts(groups, own_validation, seeds):
         assert len(drawn.validation) == 10
 
 
-@pytest.mark.parametrize("seeds", [20, pytest.param(1000, marks=SLOW)])
+@pytest.mark.parametrize("seeds", [20, pytest.param(300, marks=SLOW)])
 def test_no_group_is_on_both_sides_of_a_drawn_test_part(seeds, tmp_path):
     root = tmp_path / "images"
     for at in range(24):
@@ -75,7 +75,7 @@ def test_no_group_is_on_both_sides_of_a_drawn_test_part(seeds, tmp_path):
         assert len(groups[0] | groups[1]) == 8
 
 
-@pytest.mark.parametrize("seeds", [10, pytest.param(1000, marks=SLOW)])
+@pytest.mark.parametrize("seeds", [10, pytest.param(300, marks=SLOW)])
 def test_no_patient_is_in_two_parts_of_divided_clips(seeds):
     random = np.random.default_rng(0)
     patients = [f"p{at}" for at in random.integers(0, 9, 40)]
