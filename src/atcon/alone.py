@@ -1,10 +1,18 @@
 """One process after the other: two that write one file, or one folder, would spoil it."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+_TRIES, _PAUSE = 5, 0.1
+"""Whoever asks whether a lock is taken holds it for an instant; whoever works, for long."""
+
+
+class TakenError(Exception):
+    """Another process holds the lock."""
 
 
 @contextmanager
@@ -17,7 +25,7 @@ def alone(path: Path, waits: Callable[[], None]) -> Iterator[None]:
         path: The file, whose lock is `.NAME.lock` beside it.
         waits: Is called once if another process holds the lock; what it raises ends the waiting.
     """
-    lock = _lock_of(path)
+    lock = lock_of(path)
     while True:
         with lock.open("ab") as handle:
             _acquire(handle, waits)
@@ -26,28 +34,49 @@ def alone(path: Path, waits: Callable[[], None]) -> Iterator[None]:
             try:
                 yield
             finally:
-                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # what ended the block says more, and the lock ends anyway
+                    lock.unlink(missing_ok=True)
             return
+
+
+@contextmanager
+def alone_now(path: Path) -> Iterator[None]:
+    """Hold the lock as `alone` does, without waiting for another process.
+
+    Raises:
+        TakenError: Another one holds it.
+    """
+    with ExitStack() as held:
+        for left in reversed(range(_TRIES)):
+            try:
+                held.enter_context(alone(path, _refuse))
+                break
+            except TakenError:
+                if not left:
+                    raise
+                time.sleep(_PAUSE)
+        yield
 
 
 def is_taken(path: Path) -> bool:
     """Whether a process holds the lock of a file or a folder now."""
     try:
-        with _lock_of(path).open("rb") as handle:
+        with lock_of(path).open("rb") as handle:
             _acquire(handle, _refuse)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    except BlockingIOError:
+    except TakenError:
         return True
     return False
 
 
-def _lock_of(path: Path) -> Path:
+def lock_of(path: Path) -> Path:
+    """Give the file that bears the lock of a file or a folder; it may outlast a killed process."""
     return path.with_name(f".{path.name}.lock")
 
 
 def _refuse() -> None:
-    raise BlockingIOError
+    raise TakenError
 
 
 def _acquire(handle: IO[bytes], waits: Callable[[], None]) -> None:

@@ -1,34 +1,82 @@
 """What a run writes: versioned JSON, CSV and JSON lines; a file is written whole or not at all."""
 
 import csv
+import errno
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from atcon.errors import InputError
+from atcon.plain_text import as_text, as_written
 
 FORMAT = 1
+_FOREIGN = "backslashreplace"
+"""A file may be called by bytes that are no UTF-8; JSON reads the escape back to the same name."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that replaces it on success and vanishes on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    """Give a temporary path beside `path` that replaces it on success and vanishes on failure.
+
+    After the block, the file survives a power cut.
+
+    Raises:
+        OSError: It cannot be written; names `path`, which is as it was before.
+    """
+    with _naming(path):
+        _make_folder(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.chmod(0o644)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of writing name the file: that of a full disk names none, others the part."""
     try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.chmod(0o644)
-        part.replace(path)
+        yield
+    except OSError as error:
+        named = error.filename is not None
+        if named and not Path(str(error.filename)).name.startswith(f".{path.name}."):
+            raise
+        reason = error.strerror or str(error)
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder, and those above it, so that they survive a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder survive a power cut, where the system promises that of folders."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems cannot
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
     finally:
-        part.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def check_new(path: Path, option: str = "--out") -> None:
@@ -50,6 +98,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         part.mkdir()
         yield part
         part.rename(path)
+        _sync(path.parent)
 
 
 def is_leftover(path: Path) -> bool:
@@ -63,10 +112,16 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sweep_parts(path: Path) -> None:
+    """Remove what interrupted or killed writes of a file left that nobody else writes."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; what is not UTF-8 in a name is escaped."""
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=_FOREIGN)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -94,21 +149,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table atomically, header first."""
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    """Write a table atomically, header first; no text in it begins a formula of a spreadsheet."""
+    with whole_file(path) as part, _opened(part) as handle:
+        csv.writer(handle).writerows(map(_cells, (columns, *rows)))
 
 
-def as_text(value: str) -> str:
-    """Keep a text from being read as a formula by a spreadsheet."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+def _opened(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8", errors=_FOREIGN)
 
 
-def printable(text: str) -> str:
-    """Replace every mark that does not print, such as those that move a terminal's cursor."""
-    return "".join(mark if mark.isprintable() else "�" for mark in text)
+def _cells(row: Sequence[Any]) -> list[Any]:
+    return [as_text(cell) if isinstance(cell, str) else cell for cell in row]
 
 
 def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
@@ -124,19 +175,29 @@ def check_replaceable(path: Path, columns: Sequence[str], command: str) -> None:
         raise InputError(f"{path} exists and is not a table of {command}: choose another --csv")
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a table as one mapping per row, all values as text."""
+def read_table(path: Path) -> list[list[str]]:
+    """Read what `write_csv` was given, all cells as text; the first row is the header."""
     with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
+        return [list(map(as_written, row)) for row in csv.reader(handle)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the same as one mapping per row; of two columns of one name the last one is in it."""
+    header, *rows = read_table(path) or [[]]
+    return [dict(zip(header, row, strict=False)) for row in rows if row]
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
     """Append one JSON line and flush it to disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as handle:
-        handle.write(_line(content))
-        handle.flush()
-        os.fsync(handle.fileno())
+    line, new = _line(content), not path.exists()
+    with _naming(path):
+        _make_folder(path.parent)
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(line)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if new:
+            _sync(path.parent)
 
 
 def write_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:

@@ -15,24 +15,25 @@ _METHOD = _MODEL | {"attention", "consistency"}
 _PARTS = {"models", "data", "evaluation", "records"}
 MAY_IMPORT = {
     "errors": set(),
+    "plain_text": set(),
     "types": {"errors"},
-    "records": {"errors"},
+    "records": {"errors", "plain_text"},
     "alone": set(),
     "downloads": {"errors", "alone"},
     "models": _MODEL | {"downloads"},
-    "data": _MODEL | {"downloads"},
+    "data": _MODEL | {"downloads", "plain_text"},
     "evaluation": _MODEL,
     "attention": _MODEL,
     "consistency": _MODEL | {"attention"},
     "inspection": _METHOD,
     "training": _METHOD,
     "baselines": _METHOD | {"training"},
-    "experiments": _METHOD | _PARTS | {"alone", "training", "baselines"},
-    "report": {"errors", "records"},
+    "experiments": _METHOD | _PARTS | {"alone", "plain_text", "training", "baselines"},
+    "report": {"errors", "plain_text", "records"},
     "sharing": {"errors", "records", "report", "experiments"},
     "cli": _METHOD
     | _PARTS
-    | {"inspection", "training", "baselines", "experiments", "report", "sharing"},
+    | {"inspection", "plain_text", "training", "baselines", "experiments", "report", "sharing"},
 }
 """What each part may import besides itself and the version in `atcon`; the table of the page."""
 

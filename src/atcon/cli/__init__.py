@@ -4,6 +4,7 @@ import os
 import sys
 
 from atcon.errors import AtconError
+from atcon.plain_text import printable_lines
 
 WRONG_PATH = (
     FileExistsError,
@@ -17,13 +18,20 @@ WRONG_PATH = (
 
 def main() -> None:
     """Run a command; an error that a user can act on is one message, never a traceback."""
-    from atcon.cli.app import app  # noqa: PLC0415  keeps `import atcon.cli` light
+    from atcon.cli.stopping import TerminatedError, stoppable  # noqa: PLC0415  as below
 
     # timm's client, which fetches weights where asked to, would tell what else is installed
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
     try:
-        app()
+        with stoppable():
+            from atcon.cli.app import app  # noqa: PLC0415  keeps `import atcon.cli` light
+
+            app()
+    except KeyboardInterrupt:
+        fail("stopped", 130)
+    except TerminatedError:
+        fail("stopped", 143)
     except AtconError as error:
         fail(str(error), error.exit_code)
     except OSError as error:
@@ -33,5 +41,5 @@ def main() -> None:
 
 def fail(message: str, exit_code: int) -> None:
     """Print an error and leave."""
-    sys.stderr.write(f"atcon: {message}\n")
+    sys.stderr.write(printable_lines(f"atcon: {message}") + "\n")
     raise SystemExit(exit_code)

@@ -1,6 +1,5 @@
 """`atcon advise CONFIG`: whether the method helps on one's own data, and up to which size."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ import typer
 from atcon.cli import options
 from atcon.cli.experiment import show_ended
 from atcon.errors import InputError
+from atcon.plain_text import printable_json
 
 if TYPE_CHECKING:
     from atcon.experiments.advise_plan import Plan
@@ -81,7 +81,7 @@ def advise(
         return
     record = _recorded(plan, work, folder, rule, metric, control=control)
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(record))
     else:
         _show(record, folder)
 
@@ -118,18 +118,15 @@ def _computed(work: "Work", file: Path, engine: str, how: Any, *, quiet: bool) -
 
     from atcon import records  # noqa: PLC0415
     from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
     from atcon.experiments.engines.table import run_cells  # noqa: PLC0415
 
     work.missing(work.experiment.cells)  # a wrong configuration is said before anything is written
     content = work.experiment.model_dump(mode="json", exclude_defaults=True)
     records.write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    try:
-        with progress_for(quiet=quiet) as progress:
-            cells = work.experiment.cells
-            ended = run_cells(work, cells, engine=engine, options=how, progress=progress)
-    except KeyboardInterrupt:
-        typer.echo("\natcon: stopped; the same command continues", err=True)
-        raise typer.Exit(130) from None
+    with resumable(lambda: "the same command continues"), progress_for(quiet=quiet) as progress:
+        cells = work.experiment.cells
+        ended = run_cells(work, cells, engine=engine, options=how, progress=progress)
     show_ended(ended, None)
     return not (ended.text or ended.elsewhere)
 
@@ -152,13 +149,12 @@ def _recorded(
 
 
 def _show(record: Mapping[str, Any], folder: Path) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
 
     from atcon.cli.display import plain_table  # noqa: PLC0415
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
     from atcon.experiments.advise_text import sentences  # noqa: PLC0415
 
-    console = Console()
+    console = Terminal()
     span = "{value:+.1f} ({low:+.1f} to {high:+.1f})"
     rows = [
         (name, *(span.format_map(one) for one in found["sizes"]))
@@ -167,5 +163,5 @@ def _show(record: Mapping[str, Any], folder: Path) -> None:
     head = ("over", *(f"N = {size}" for size in record["sizes"]))
     console.print(plain_table(f"Gain in {record['title']}, points", head, rows))
     for line in sentences(record):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    console.print(escape(f"record: {folder / 'advice.json'}, page: {folder / 'report.html'}"))
+        console.say(line)
+    console.say(f"record: {folder / 'advice.json'}, page: {folder / 'report.html'}")

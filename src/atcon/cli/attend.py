@@ -1,12 +1,12 @@
 """`atcon attend RUN IMAGE …`: the maps of new images or clips, as pictures and as numbers."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from atcon.cli import options
+from atcon.plain_text import printable, printable_json
 
 
 def attend(
@@ -67,7 +67,7 @@ def attend(
     )
     sheets, films = write_sheets(out), write_films(out)
     if as_json:
-        typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(entries))
         return
     for entry, sheet in zip(entries, sheets, strict=True):
         answers = "; ".join(
@@ -76,6 +76,6 @@ def attend(
             f"consistency {answer['correlation']:.2f}"
             for name, answer in entry["stages"].items()
         )
-        typer.echo(f"{entry['name']} -> {sheet} ({answers})")
+        typer.echo(printable(f"{entry['name']} -> {sheet} ({answers})"))
     for film in films:
         typer.echo(f"film -> {film}")

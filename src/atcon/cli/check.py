@@ -1,6 +1,5 @@
 """`atcon check MODEL`: what would go wrong with a network, before it is trained."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import typer
 
 from atcon.cli import options
 from atcon.errors import InputError
+from atcon.plain_text import printable_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,7 +72,7 @@ def check(
         f"{'images' if images else 'random images'} of {'x'.join(map(str, shape))} on {where}"
     )
     if as_json:
-        typer.echo(json.dumps(_record(title, found), indent=2, ensure_ascii=False))
+        typer.echo(printable_json(_record(title, found)))
     else:
         _show(title, found)
     if not found.ok:
@@ -212,14 +212,14 @@ def _record(title: str, found: "Check") -> dict[str, object]:
 
 def _show(title: str, found: "Check") -> None:
     """Print the findings, the worst last, beside the verdict."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
     from atcon.inspection import LEVELS  # noqa: PLC0415
 
-    console = Console()
-    console.print(Text(title, style="bold"))
+    console = Terminal()
+    console.say(title, "bold")
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in sorted(found.findings, key=lambda finding: LEVELS.index(finding.level)):
         colour = _COLOURS[finding.level]
@@ -229,5 +229,5 @@ def _show(title: str, found: "Check") -> None:
         table.add_row(Text(finding.level, style=colour), Text(finding.name), text)
     console.print(table)
     if found.skipped:
-        console.print(Text(f"not checked, because of the error: {', '.join(found.skipped)}"))
-    console.print(Text(found.verdict, style=_COLOURS[found.level]))
+        console.say(f"not checked, because of the error: {', '.join(found.skipped)}")
+    console.say(found.verdict, _COLOURS[found.level])

@@ -1,6 +1,5 @@
 """`atcon clips EVENTS.csv --out DIR`: from long recordings to a data set of clips."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from atcon.cli import options
+from atcon.plain_text import printable_json
 
 
 def clips(
@@ -54,41 +54,38 @@ def clips(
     The same command continues where it was stopped.
     """
     from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
     from atcon.data.cutting import ClipForm  # noqa: PLC0415
     from atcon.experiments.clips import make_clips  # noqa: PLC0415
 
     form = ClipForm(seconds, rate, size, stride, short, max_gap)
-    try:
-        with progress_for(quiet=quiet or as_json) as progress:
-            record = make_clips(
-                events,
-                out,
-                form,
-                shares=options.shares_of(shares),
-                seed=seed,
-                on_bad=on_bad,
-                workers=workers,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        typer.echo(f"\natcon: stopped; the same command continues in {out}", err=True)
-        raise typer.Exit(130) from None
+    again = resumable(lambda: f"the same command continues in {out}")
+    with again, progress_for(quiet=quiet or as_json) as progress:
+        record = make_clips(
+            events,
+            out,
+            form,
+            shares=options.shares_of(shares),
+            seed=seed,
+            on_bad=on_bad,
+            workers=workers,
+            progress=progress,
+        )
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(record))
     else:
         _show(record, out)
 
 
 def _show(record: Mapping[str, Any], out: Path) -> None:
     """Print the parts, how balanced they are, and what was left out and why."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
 
-    console = Console()
+    console = Terminal()
     for table in _tables(record):
         console.print(table)
     for line in _lines(record, out):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _tables(record: Mapping[str, Any]) -> list[Any]:

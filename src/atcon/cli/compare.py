@@ -1,6 +1,5 @@
 """`atcon compare RUN RUN …`: one table over finished runs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from atcon.cli import options
+from atcon.plain_text import printable, printable_json
 
 _DIGITS = {"consistency": 3, "mask_contrast": 3}
 
@@ -54,33 +54,32 @@ def compare(
     if csv is not None:
         write_table(csv, record)
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(record))
     else:
         _show(record)
 
 
 def _show(record: Mapping[str, Any]) -> None:
     """Print a table per metric, and below them what they say."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
 
-    console, tables = Console(), [_table(record, metric) for metric in record["titles"]]
+    console, tables = Terminal(), [_table(record, metric) for metric in record["titles"]]
     if not console.is_terminal:  # a file has no width to fit
         wide = console.options.update(width=10_000)
         needed = (console.measure(table, options=wide).maximum for table in tables)
-        console = Console(width=max(console.width, *needed))
+        console = Terminal(width=max(console.width, *needed))
     for table in tables:
         console.print(table)
     for line in _legend(record):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _table(record: Mapping[str, Any], metric: str) -> Any:
     from rich import box  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    title, digits = escape(record["titles"][metric]), _DIGITS.get(metric, 1)
+    title, digits = Text(record["titles"][metric]), _DIGITS.get(metric, 1)
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
     )  # fmt: skip
@@ -91,8 +90,8 @@ def _table(record: Mapping[str, Any], metric: str) -> Any:
         here = {"run": row["run"], "stage": row["stage"]} == record["reference"]
         measured = row["metrics"][metric]
         change = ("reference", "", "") if here else _change(measured["difference"], digits)
-        name = escape(f"{row['run']}:{row['stage']}")
-        table.add_row(name, _with_ends(measured, f".{digits}f"), *change)
+        name = printable(f"{row['run']}:{row['stage']}")
+        table.add_row(Text(name), _with_ends(measured, f".{digits}f"), *change)
     return table
 
 

@@ -7,6 +7,7 @@ import typer
 
 from atcon.cli import options
 from atcon.errors import InputError
+from atcon.plain_text import printable
 
 if TYPE_CHECKING:
     from atcon.data.checks import DataCheck
@@ -72,19 +73,20 @@ def check(
 
 def _show(found: "DataCheck") -> None:
     """Print the findings, the worst first, and the verdict."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console()
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
+
+    console = Terminal()
     counts = ", ".join(f"{count:,} {part}" for part, count in found.counts.items())
-    console.print(Text(f"{found.root or found.data}: {counts} {found.unit}", style="bold"))
+    console.say(f"{found.root or found.data}: {counts} {found.unit}", "bold")
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in found.findings:
-        text = Text(finding.what)
+        text = Text(printable(finding.what))
         if finding.fix:
             text.append(f"\n-> {finding.fix}", style="italic")
         colour = _COLOURS[finding.severity]
         table.add_row(Text(finding.severity, style=colour), Text(finding.name), text)
     console.print(table)
-    console.print(Text(found.verdict, style=_COLOURS.get(found.severity or "", "green")))
+    console.say(found.verdict, _COLOURS.get(found.severity or "", "green"))

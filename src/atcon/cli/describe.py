@@ -1,6 +1,5 @@
 """`atcon describe EVENTS.csv`: how many events of what length, of how many patients."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from atcon.cli import options
+from atcon.plain_text import printable_json
 
 _COLUMNS = ("mean", "median", "std", "total")
 
@@ -51,19 +51,17 @@ def describe(
     if csv is not None:
         write_tables(csv, record)
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(record))
     else:
         _show(record)
 
 
 def _show(record: Mapping[str, Any]) -> None:
     """Print a table of all events and one per split, and what was left out and why."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-
     from atcon.cli.display import division_line, left_out_tables  # noqa: PLC0415
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
 
-    console = Console()
+    console = Terminal()
     for part in record["tables"]:
         console.print(_table(record, part))
     for table in left_out_tables(record):
@@ -74,7 +72,7 @@ def _show(record: Mapping[str, Any]) -> None:
         lines.append(f"{record['undivided']} events of patients without a whole clip: in no split")
     lines += [f"skipped {entry['message']}" for entry in record["skipped"]]
     for line in lines:
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _table(record: Mapping[str, Any], part: str) -> Any:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
+from atcon.cli.terminal import Terminal
 from atcon.experiments.progress import Progress
+from atcon.plain_text import printable
 
 _ROWS = (
     ("f1", "F1"),
@@ -39,7 +40,7 @@ class LineProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print a line."""
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
 
     milestone = note
@@ -53,13 +54,13 @@ class BarProgress(Progress):
     """A bar with the loss, the consistency, the mask contrast and the time left."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = Terminal(stderr=True)
         self.bars: Bars | None = None
         self.task: TaskID | None = None
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self.console.print(escape(text), highlight=False)
+        self.console.say(text)
 
     def begin(self, title: str, total: int, unit: str = "") -> None:
         """Draw a new bar."""
@@ -96,12 +97,16 @@ class BarProgress(Progress):
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Give a table of names and numbers; all but the first column stand to the right."""
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=_cell(title), box=box.SIMPLE_HEAD, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(escape(column), justify="right" if place else "left")
+        table.add_column(_cell(column), justify="right" if place else "left")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*map(_cell, row))
     return table
+
+
+def _cell(value: object) -> Text:
+    return Text(printable(str(value)))
 
 
 def left_out_tables(record: Mapping[str, Any]) -> list[Table]:
@@ -138,13 +143,13 @@ def show_evaluation(record: Mapping[str, Any]) -> None:
             table.add_row(
                 name, _with_interval(before, key), _with_interval(after, key), *_change(gain, key)
             )
-    Console().print(table)
+    Terminal().print(table)
 
 
 def show_summary(summary: Mapping[str, Any], report: Path) -> None:
     """Print the result of a run: the table, the controls, the verdict, where the report is."""
     show_evaluation(summary)
-    console = Console()
+    console = Terminal()
     after = summary["stages"]["consistency"]
     for control, title in _CONTROLS.items():
         gains = summary["controls"].get(control, {}).get("gain", {})
@@ -152,19 +157,19 @@ def show_summary(summary: Mapping[str, Any], report: Path) -> None:
             f"{name} {_change(gains[key], key)[0]}" for key, name in _ROWS if gains.get(key)
         )
         if text:
-            console.print(f"control, {title}: {text}", highlight=False)
+            console.say(f"control, {title}: {text}")
     for arm in summary["arms"].values():
         text = ", ".join(
             f"{name} {_change(arm['gain'][key], key)[0]}"
             for key, name in _ROWS
             if arm["gain"].get(key)
         )
-        console.print(f"alternative, {arm['title']}: {text}", highlight=False)
+        console.say(f"alternative, {arm['title']}: {text}")
     epoch = after["epoch"]
     kept = f"epoch {epoch:g} of {after['epochs']}" if after["kept"] else "the start"
-    console.print(f"kept: {kept} of fine-tuning; Grad-CAM at {escape(summary['model']['layer'])}")
-    console.print(f"[bold]{escape(summary['verdict']['sentence'])}[/bold]", highlight=False)
-    console.print(f"report: {escape(str(report))}", highlight=False, soft_wrap=True)
+    console.say(f"kept: {kept} of fine-tuning; Grad-CAM at {summary['model']['layer']}")
+    console.say(summary["verdict"]["sentence"], "bold")
+    console.say(f"report: {report}")
 
 
 def _with_interval(stage: Mapping[str, Any], key: str) -> str:

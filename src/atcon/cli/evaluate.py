@@ -1,12 +1,12 @@
 """`atcon evaluate RUN`: evaluate the networks of a finished run again."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from atcon.cli import options
+from atcon.plain_text import printable_json
 
 
 def evaluate(
@@ -26,6 +26,6 @@ def evaluate(
     with progress_for(quiet=quiet or as_json) as progress:
         result = evaluate_run(run, overrides, out=out, progress=progress)
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(result))
     else:
         show_evaluation(result)

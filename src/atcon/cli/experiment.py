@@ -8,6 +8,7 @@ import typer
 from atcon.cli import experiment_report, options
 from atcon.cli.galleries import draw_galleries
 from atcon.errors import InputError
+from atcon.plain_text import printable
 
 if TYPE_CHECKING:
     from atcon.experiments.engines.work import Ended
@@ -118,6 +119,7 @@ def run(
 ) -> None:
     """Compute the cells that have no record yet; the same command continues after a stop."""
     from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
     from atcon.experiments.engines.table import run_cells  # noqa: PLC0415
     from atcon.experiments.engines.work import Options, Work  # noqa: PLC0415
     from atcon.experiments.grid import cells_named, part_of  # noqa: PLC0415
@@ -129,12 +131,8 @@ def run(
     work = Work(experiment, out, results, given, keep_weights, not no_share, source)
     chosen = part_of(cells_named(experiment, cells), part)
     how = Options(workers, retries, threads, address, gpus, tuple(sbatch or ()))
-    try:
-        with progress_for(quiet=quiet) as progress:
-            ended = run_cells(work, chosen, engine=engine, options=how, progress=progress)
-    except KeyboardInterrupt:
-        typer.echo("\natcon: stopped; the same command continues", err=True)
-        raise typer.Exit(130) from None
+    with resumable(lambda: "the same command continues"), progress_for(quiet=quiet) as progress:
+        ended = run_cells(work, chosen, engine=engine, options=how, progress=progress)
     if not ended.text:
         draw_galleries(experiment, out)
     show_ended(ended, script)
@@ -188,7 +186,7 @@ def status(
         typer.echo(f"{row}: seeds {', '.join(marks)}")
     for cell, state in states.items():
         if state.reason:
-            typer.echo(f"{cell.name} failed: {state.reason}")
+            typer.echo(printable(f"{cell.name} failed: {state.reason}"))
     counts = Counter(state.name for state in states.values())
     more = "".join(f", {counts[name]} {name}" for name in ("running", "failed") if counts[name])
     typer.echo(f"{counts['finished']} of {len(states)} cells are finished{more}")

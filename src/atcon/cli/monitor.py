@@ -1,6 +1,5 @@
 """`atcon monitor RUN DATA`: the consistency of new data as a warning sign."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from atcon.cli import options
 from atcon.cli.share import pseudonyms
+from atcon.plain_text import printable_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,7 +103,7 @@ def monitor(
     if out is not None:
         write_watched(out, watched)
     if as_json:
-        typer.echo(json.dumps(watched.record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(watched.record))
     else:
         _show(watched.record)
     if watched.record["verdict"]["outcome"] == WARNING:
@@ -123,33 +123,28 @@ def _pseudonymous(key: Path, run: Path, out: Path | None) -> "Naming":
 
 def _show(record: Mapping[str, Any]) -> None:
     """Print the distributions, the verdict, the samples that agree least, and the errors."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
     from atcon.experiments.watch_verdict import WARNING  # noqa: PLC0415
 
-    console = Console()
+    console = Terminal()
     if not console.is_terminal:  # a file has no width to fit
-        console = Console(width=160)
+        console = Terminal(width=160)
     console.print(_distributions(record))
     warned = record["verdict"]["outcome"] == WARNING
-    console.print(
-        Text(record["verdict"]["sentence"], style="bold yellow" if warned else "bold"),
-        soft_wrap=True,
-    )
+    console.say(record["verdict"]["sentence"], "bold yellow" if warned else "bold")
     for name, found in record["shift"].items():
         if name != record["verdict"]["against"]:
             line = (
                 f"Beside the {_PARTS[name]} {record['unit']}, which it was trained on: "
                 f"{100 * found['less']:.0f} of 100."
             )
-            console.print(Text(line), soft_wrap=True)
+            console.say(line)
     if record["least"]:
         console.print(_least(record))
     if record["errors"] is not None:
         _show_errors(console, record["errors"])
     for note in record["notes"]:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
+        console.say(f"note: {note}")
 
 
 def _distributions(record: Mapping[str, Any]) -> "Table":
@@ -188,17 +183,15 @@ def _least(record: Mapping[str, Any]) -> "Table":
 
 
 def _show_errors(console: Any, errors: Mapping[str, Any]) -> None:
-    from rich.text import Text  # noqa: PLC0415
-
     from atcon.cli.display import plain_table  # noqa: PLC0415
 
     told = f"{errors['errors']} of {errors['judged']} answers with a known class are wrong"
     if errors["undefined"] is not None:
-        console.print(Text(f"Predicting errors is not defined: {errors['undefined']}."))
+        console.say(f"Predicting errors is not defined: {errors['undefined']}.")
         return
     rows = [(title, *_interval(errors[key])) for key, title in _AUROCS if errors[key]]
     console.print(plain_table(f"AUROC for errors ({told})", ("", "AUROC", "interval", "p"), rows))
-    console.print(Text(errors["sentence"]), soft_wrap=True)
+    console.say(errors["sentence"])
 
 
 def _interval(found: Mapping[str, float | None]) -> tuple[str, str, str]:

@@ -1,6 +1,5 @@
 """`atcon power RUN …` or `--experiment NAME`: how many seeds and test images a gain needs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from atcon.cli import options
 from atcon.errors import InputError
+from atcon.plain_text import printable_json
 
 _PANEL: Any = {"rich_help_panel": "From the records of an experiment"}
 
@@ -70,20 +70,20 @@ def power(
     else:
         record = power_of_runs(runs or [], gain, metric=metric, stage=stage, against=against)
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(record))
     else:
         _show(record)
 
 
 def _show(record: Mapping[str, Any]) -> None:
     from rich import box  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    console, wanted = Console(), f"{record['wanted']:.0%}"
+    from atcon.cli.terminal import Terminal  # noqa: PLC0415
+
+    console, wanted = Terminal(), f"{record['wanted']:.0%}"
     title = f"Chance to find a gain of {record['gain']:+g} in {record['title']}"
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column(f"test {record['unit']}", justify="right")
     for seeds in record["columns"]:
         table.add_column(f"{seeds} seeds", justify="right")
@@ -95,7 +95,7 @@ def _show(record: Mapping[str, Any]) -> None:
     table.add_row(f"for {wanted}", *needed, "")
     console.print(table)
     for line in _legend(record):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _needed(count: int | None) -> str:

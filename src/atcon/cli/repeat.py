@@ -25,17 +25,15 @@ def repeat(
     name = load_config(config, overrides).name
 
     from atcon.cli.display import progress_for  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
     from atcon.experiments.repeat import repeat as repeat_run  # noqa: PLC0415
     from atcon.experiments.repeat import table  # noqa: PLC0415
     from atcon.report import write_report  # noqa: PLC0415
 
     folder = out or Path("runs") / f"{name}-seeds"
-    try:
+    with resumable(lambda: f"the same command continues in {folder}"):
         with progress_for(quiet=quiet) as progress:
             record = repeat_run(config, range(seeds), folder, overrides, progress=progress)
-    except KeyboardInterrupt:
-        typer.echo(f"\natcon: stopped; the same command continues in {folder}", err=True)
-        raise typer.Exit(130) from None
-    for seed in record["seeds"]:
-        write_report(folder / f"seed-{seed}")
+        for seed in record["seeds"]:
+            write_report(folder / f"seed-{seed}")
     typer.echo(table(record), nl=False)

@@ -1,6 +1,5 @@
 """`atcon run CONFIG`: the main job."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from atcon.cli import options
 from atcon.errors import InputError
+from atcon.plain_text import printable_json
 
 
 def run(
@@ -45,33 +45,34 @@ def execute(
     resume: bool,
 ) -> None:
     """Run a configuration, draw its report and show the result."""
-    from atcon.experiments.config import load_config  # noqa: PLC0415
-
     if resume and out is None:
         raise InputError("--resume continues the run in --out: give its folder")
-    config = load_config(source, overrides)
 
-    from atcon.cli.display import progress_for, show_summary  # noqa: PLC0415
-    from atcon.experiments.dividing import started_by_torchrun  # noqa: PLC0415
-    from atcon.experiments.run import run as run_pipeline  # noqa: PLC0415
-    from atcon.report import write_report  # noqa: PLC0415
+    from atcon.cli.stopping import resumable  # noqa: PLC0415
 
-    started = started_by_torchrun()
-    if started is not None and out is None:
-        raise InputError("under torchrun all processes write one folder: give --out")
-    folder = out or options.default_out(config.name)
-    others = started is not None and started[0] > 0
+    with resumable(lambda: "nothing was begun, so the same command starts the run"):
+        from atcon.experiments.config import load_config  # noqa: PLC0415
+        from atcon.experiments.dividing import started_by_torchrun  # noqa: PLC0415
+        from atcon.experiments.folder import RunFolder  # noqa: PLC0415
 
-    try:
+        config = load_config(source, overrides)
+        started = started_by_torchrun()
+        if started is not None and out is None:
+            raise InputError("under torchrun all processes write one folder: give --out")
+        folder = RunFolder(out or options.default_out(config.name))
+
+    with resumable(folder.how_to_go_on):
+        from atcon.cli.display import progress_for, show_summary  # noqa: PLC0415
+        from atcon.experiments.run import run as run_pipeline  # noqa: PLC0415
+        from atcon.report import write_report  # noqa: PLC0415
+
+        others = started is not None and started[0] > 0
         with progress_for(quiet=quiet or as_json or others) as progress:
-            summary = run_pipeline(config, folder, resume=resume, progress=progress)
-    except KeyboardInterrupt:
-        typer.echo(f"\natcon: stopped; continue with --resume --out {folder}", err=True)
-        raise typer.Exit(130) from None
-    if others:  # the first process shows the result
-        return
-    report = write_report(folder)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
-    else:
-        show_summary(summary, report)
+            summary = run_pipeline(config, folder.root, resume=resume, progress=progress)
+        if others:  # the first process shows the result
+            return
+        report = write_report(folder.root)
+        if as_json:
+            typer.echo(printable_json(summary))
+        else:
+            show_summary(summary, report)

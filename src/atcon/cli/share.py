@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atcon.plain_text import as_text
+
 if TYPE_CHECKING:
     from atcon.sharing import Pseudonyms
 
@@ -74,5 +76,5 @@ def _csv(given: Mapping[str, str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("pseudonym", "stands_for"))
-    writer.writerows(sorted(given.items()))
+    writer.writerows((name, as_text(own)) for name, own in sorted(given.items()))
     return text.getvalue()

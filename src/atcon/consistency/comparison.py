@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from atcon.types import Classes, LayerMaps, Logits, Maps
@@ -66,6 +66,13 @@ class Comparison:
     def mask(self) -> Tensor | None:
         """P of A_2; None without masking."""
         return self.pairs[0].mask
+
+    @property
+    def finite(self) -> Bool[Tensor, " batch"]:
+        """Whether all logits and maps of an image are finite numbers."""
+        seconds = (pair.second for pair in self.pairs)
+        found = (self.logits, *self.masked_logits, *self.maps.values(), *seconds)
+        return torch.stack([values.isfinite().flatten(1).all(dim=1) for values in found]).all(dim=0)
 
     def detached(self) -> "Comparison":
         """Give the same values without their graph."""

@@ -21,7 +21,7 @@ from atcon.consistency.details import ConsistencyDetails
 from atcon.consistency.mask_options import MaskOptions, at_progress
 from atcon.consistency.masks import Mask
 from atcon.consistency.matching import Matching
-from atcon.consistency.micro_batch import Gathered
+from atcon.consistency.micro_batch import Gathered, in_float16
 from atcon.consistency.prediction import disagreement
 from atcon.consistency.stochastic import draw, make_mask
 from atcon.consistency.teacher import Teacher
@@ -137,6 +137,7 @@ class ConsistencyLoss(nn.Module):
             [layer] if layer is None or isinstance(layer, str | nn.Module) else list(layer)
         )
         self._teachers = [] if teacher is None else [teacher]  # a list, for the same reason
+        self._images = 0  # of the last call
         self._check_batches()
 
     @property
@@ -150,25 +151,58 @@ class ConsistencyLoss(nn.Module):
         return self._teachers[0] if self._teachers else None
 
     def forward(self, images: Images) -> Float[Tensor, ""]:
-        """Give the loss of a normalised batch and keep its `details`."""
+        """Give the loss of a normalised batch and keep its `details`.
+
+        It is NaN, and so is the image's correlation in `details`, where an image, its maps or its
+        logits hold a value that is not finite.
+        """
         with gathered_weights(self.model):
             weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         wanted = torch.is_grad_enabled() and (bool(weights) or images.requires_grad)
         if wanted:
             check_synchronised(self, first=self.details is None)
         draws = self.generator if self.preset.mask_options.random else None
+        self._images = len(images)
         parts = self._parts(images, draws, create_graph=wanted)
         if wanted and self.micro_batch:
-            taken = Gathered(weights, half=_in_float16(images))
-            comparison = Comparison.joined([self._taken(part, taken, images) for part in parts])
+            taken = Gathered(weights, half=in_float16(images))
+            found = Comparison.joined([self._taken(part, taken, images) for part in parts])
+            comparison = _marked(found, images)
             value = taken.hand_over(self._each(comparison).mean())
         else:
-            comparison = Comparison.joined(list(parts))
+            comparison = _marked(Comparison.joined(list(parts)), images)
             value = self._each(comparison).mean()
         self.details = ConsistencyDetails.of(
             comparison, self.layer_name or "", self._disagreement(comparison.detached())
         )
         return value
+
+    @property
+    def taken(self) -> int:
+        """How many images at a time the last call took; 0 before the first."""
+        return min(self.micro_batch or self._images, self._images)
+
+    def halve(self) -> int | None:
+        """Let the next call take half as many images at a time as the last.
+
+        For a step that is taken again because memory ran out, in the call or in `backward()`::
+
+            try:
+                consistency(images).backward()
+            except torch.OutOfMemoryError:
+                optimizer.zero_grad()
+                consistency.halve()  # and again, outside of this block, which keeps the tensors
+
+        What the masks draw is drawn anew, unless the state of the generator is put back.
+
+        Returns:
+            The new `micro_batch`; None where it cannot be smaller: it is one image, or samples
+            interact.
+        """
+        if self.taken < 2 or self._interact():
+            return None
+        self.micro_batch = (self.taken + 1) // 2
+        return self.micro_batch
 
     def compare(
         self, images: Images, *, also: Sequence[str] = (), create_graph: bool = False
@@ -263,15 +297,19 @@ class ConsistencyLoss(nn.Module):
         found = [resolve_layer(self.teacher, name, images) for name in layers]
         return Teacher(self.teacher, dict(found))
 
+    def _interact(self) -> bool:
+        """Whether BatchNorm makes a map depend on the other images of its batch."""
+        networks = [self.model, *self._teachers]
+        norms = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
+        return self.method.batch_statistics or any(norm.running_mean is None for norm in norms)
+
     def _check_batches(self) -> None:
         if self.teacher is not None:
             self.method.taught()
-        networks = [self.model, *self._teachers]
-        norms = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
-        interact = any(norm.running_mean is None for norm in norms)
+        interact = self._interact()
         if self.micro_batch is not None and self.micro_batch < 1:
             raise InputError(f"micro_batch must be 1 or larger, but it is {self.micro_batch}")
-        if self.micro_batch and (self.method.batch_statistics or interact):
+        if self.micro_batch and interact:
             raise InputError(
                 "micro_batch needs samples that do not interact, but BatchNorm uses the "
                 "statistics of the batch: leave one of the two out"
@@ -282,7 +320,7 @@ class ConsistencyLoss(nn.Module):
             raise InputError(
                 f"mask {what} is drawn at random: give generator=torch.Generator().manual_seed(...)"
             )
-        if self.method.batch_statistics or interact:
+        if interact:
             cause = "batch_statistics=True" if self.method.batch_statistics else "no running ones"
             warnings.warn(
                 f"BatchNorm uses the statistics of each batch ({cause}): samples interact, so a "
@@ -292,7 +330,7 @@ class ConsistencyLoss(nn.Module):
             )
 
 
-def _in_float16(images: Tensor) -> bool:
-    kind = images.device.type
-    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
-    return autocast or images.dtype == torch.float16
+def _marked(comparison: Comparison, images: Tensor) -> Comparison:
+    """Give images with a value that is not finite no correlation; maps of NaN look constant."""
+    finite = comparison.finite & images.isfinite().flatten(1).all(dim=1)
+    return replace(comparison, correlation=comparison.correlation.masked_fill(~finite, torch.nan))

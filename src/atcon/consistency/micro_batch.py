@@ -17,6 +17,13 @@ _SCALES = (2.0**16, 2.0**8, 1.0)
 """Under half precision the first that does not overflow, so that small gradients do not vanish."""
 
 
+def in_float16(images: Tensor) -> bool:
+    """Whether gradients of a pass over these images go through float16."""
+    kind = images.device.type
+    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return autocast or images.dtype == torch.float16
+
+
 class Gathered:
     """The gradients of a sum of losses, taken one loss at a time.
 

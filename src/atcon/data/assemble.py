@@ -9,6 +9,7 @@ from atcon.data.image_set import ImageSet
 from atcon.data.images import read_file
 from atcon.data.policy import Skips
 from atcon.data.rows import Row
+from atcon.data.tables import is_there
 from atcon.errors import BadImageError, InputError
 from atcon.types import Box, Example, Pixels
 
@@ -100,7 +101,7 @@ def locate(base: Path, path: str | Path, key: str) -> Path:
         InputError: It is not there; the key is named.
     """
     for place in (base / path, Path(path)):
-        if place.is_file():
+        if is_there(place):
             return place
     raise InputError(f"{key}: no file {path}, neither in {base} nor in the working folder")
 
@@ -108,7 +109,7 @@ def locate(base: Path, path: str | Path, key: str) -> Path:
 def present(base: Path, rows: Sequence[Row], skips: Skips) -> Iterator[Row]:
     """Give the rows whose file is there; the others follow the policy."""
     for row in rows:
-        if (base / row.name).is_file():
+        if is_there(base / row.name):
             yield row
         else:
             skips.add(row.name, BadImageError(f"{base / row.name}: no such file"))

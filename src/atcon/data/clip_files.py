@@ -4,8 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import torch
 from jaxtyping import UInt8
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -50,13 +51,17 @@ def _read(path: Path) -> tuple[ClipPixels, str]:
     try:
         with safe_open(path, framework="pt") as file:
             pixels, about = file.get_tensor("pixels"), json.loads(file.metadata()[_ABOUT])
+        key, digest = str(about["key"]), about["pixels"]
     except FileNotFoundError:
         raise BadVideoError("missing", f"{path}: no such clip") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # readers of broken files raise anything
         raise BadVideoError("damaged", f"{path}: not a clip of atcon clips ({error})") from error
-    if _digest(pixels) != about["pixels"]:
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or len(pixels) != 3 or not pixels.numel():
+        found = f"{pixels.dtype} {list(pixels.shape)}"
+        raise BadVideoError("damaged", f"{path}: not a clip of atcon clips (it holds {found})")
+    if _digest(pixels) != digest:
         raise BadVideoError("damaged", f"{path}: its pixels are not those that were written")
-    return pixels, about["key"]
+    return pixels, key
 
 
 def _digest(pixels: ClipPixels) -> str:

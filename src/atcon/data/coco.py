@@ -12,7 +12,7 @@ from atcon.data.image_set import ImageSet
 from atcon.data.objects import Picture, Seen, described
 from atcon.data.policy import OnBadImage, Skips
 from atcon.data.rows import PART_NAMES
-from atcon.data.tables import relative_path
+from atcon.data.tables import is_there, relative_path
 from atcon.errors import InputError
 
 _BULKY = ("segmentation", "caption", "keypoints")
@@ -201,7 +201,7 @@ class _File:
         name = relative_path(file, self.base, entry.where)
         for place in self.places:
             found = place.absolute() / file
-            if found.is_relative_to(self.base.absolute()) and found.is_file():
+            if found.is_relative_to(self.base.absolute()) and is_there(found):
                 return relative_path(str(found), self.base, entry.where)
         return name
 

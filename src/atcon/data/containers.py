@@ -9,6 +9,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from atcon.data.tables import is_there
 from atcon.errors import BadVideoError
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,gif,nut"
@@ -24,7 +25,7 @@ def opened(path: Path) -> tuple[InputContainer, VideoStream]:
     Raises:
         BadVideoError: There is no such file, it is no recording, or its codec is unknown.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise BadVideoError("missing", f"{path}: no such file")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:

@@ -15,6 +15,7 @@ import torch
 from atcon.data.clip_files import ClipPixels, clip_bytes
 from atcon.data.decoding import Recording
 from atcon.data.events import Event, Omissions, Window
+from atcon.data.policy import check_folder
 from atcon.errors import BadVideoError, InputError
 
 _CHUNK = 120.0  # seconds of windows: enough to open a recording for, and to share among threads
@@ -119,6 +120,7 @@ def cut_clips(
 
     Raises:
         BadVideoError: A window cannot be cut and the policy is "error".
+        InputError: The folder of a recording is gone.
     """
     made: list[Cut] = []
     with ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1) as threads:
@@ -128,6 +130,7 @@ def cut_clips(
             for part, job in zip(parts, jobs, strict=True):
                 for what, result in job.result():
                     if isinstance(result, BadVideoError):
+                        check_folder(root / part[0].event.video)
                         omissions.add(what, result)
                     else:
                         made.append(result)

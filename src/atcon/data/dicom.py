@@ -135,6 +135,8 @@ def _grey(data: Any, stored: np.ndarray) -> np.ndarray:
 
     values: np.ndarray = np.asarray(apply_modality_lut(stored, data), dtype=np.float64)
     centre, width = _first(data.get("WindowCenter")), _first(data.get("WindowWidth"))
+    if not np.isfinite([values.min(), values.max(), centre or 0, width or 0]).all():
+        raise BadImageError("its header rescales or windows to values that are not finite")
     if centre is not None and width is not None:
         return _windowed(values, centre, width, str(data.get("VOILUTFunction") or "LINEAR"))
     if data.get("VOILUTSequence"):

@@ -3,7 +3,9 @@
 Boxes refer to the pixels as a user sees them, that is after the EXIF rotation.
 """
 
+import os
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from atcon.types import Example, Pixels
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused before they are decoded (Pillow's own limit: 256 MiB of RGB)."""
+_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
 
 
@@ -35,7 +38,7 @@ def read_image(path: str | Path) -> Pixels:
 
     Raises:
         BadImageError: The file is missing, truncated, no image, a stack of several, of
-            floating-point pixels, or larger than `MAX_PIXELS`.
+            floating-point pixels, larger than `MAX_PIXELS`, or its name is no text.
         InputError: It is DICOM, and pydicom is not installed.
     """
     return _named(path, lambda: _decoded(Path(path)))
@@ -58,6 +61,8 @@ def _named(name: object, decode: Callable[[], np.ndarray]) -> Pixels:
 
 
 def _decoded(path: Path) -> np.ndarray:
+    if any("\ud800" <= mark <= "\udfff" for mark in str(path)):
+        raise BadImageError("its name is not UTF-8, so no table could hold it; rename it")
     if path.suffix.lower() in DICOM:
         return read_dicom(path, MAX_PIXELS)
     try:
@@ -78,7 +83,9 @@ def _with_pillow(file: Path | BytesIO) -> np.ndarray:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Give width and height after EXIF rotation, from the header alone.
+    """Give width and height after EXIF rotation; no pixel is decoded.
+
+    But those of a PNG with texts behind them, where Pillow finds its EXIF by decoding only.
 
     Raises:
         BadImageError: The header cannot be read.
@@ -88,7 +95,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
             return dicom_size(Path(path))
         with Image.open(path) as image:
             width, height = image.size
-            return (height, width) if _orientation(image) in {5, 6, 7, 8} else (width, height)
+            decoded = image.format == "PNG" and _has_late_texts(Path(path))
+            exif = image.getexif if decoded else partial(Image.Image.getexif, image)
+            return (height, width) if _orientation(exif) in {5, 6, 7, 8} else (width, height)
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
     except Exception as error:  # as above
@@ -133,15 +142,29 @@ def _check_pages(image: Image.Image) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    if _orientation(image) == 1:
+    if _orientation(image.getexif) == 1:
         return image
     return ImageOps.exif_transpose(image)
 
 
-def _orientation(image: Image.Image) -> int:
+def _has_late_texts(path: Path) -> bool:
+    """Whether EXIF or texts, which may hold it, stand behind the pixels of a PNG."""
+    with path.open("rb") as file:
+        file.seek(8)
+        kind, pixels = b"", False
+        while len(head := file.read(8)) == 8 and kind != b"IEND":
+            kind = head[4:]
+            if pixels and kind in _TEXTS:
+                return True
+            pixels = pixels or kind == b"IDAT"
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False
+
+
+def _orientation(exif: Callable[[], Image.Exif]) -> int:
     """Give the EXIF orientation; a damaged EXIF block does not make the pixels unusable."""
     try:
-        value = image.getexif().get(0x0112, 1)
+        value = exif().get(0x0112, 1)
     except Exception:  # the EXIF parser raises anything, from SyntaxError to struct.error
         return 1
     return value if value in range(1, 9) else 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atcon.data.image_set import ImageSet
 from atcon.data.images import resize
-from atcon.data.policy import OnBadImage, Skips
+from atcon.data.policy import OnBadImage, Skips, check_folder
 from atcon.errors import BadImageError, InputError
 from atcon.types import Example, Pixels
 
@@ -66,6 +66,7 @@ class Reader:
 
     def _decode(self, example: Example) -> tuple[Pixels, str]:
         pixels = self.image_set.read(example)
+        _check_bytes(pixels, example.name)
         content = Path(example.path).read_bytes() if example.path else pixels.numpy().tobytes()
         pixels = resize(pixels, self.size)
         if pixels.shape != self.image_set.shape(self.size):
@@ -74,6 +75,19 @@ class Reader:
                 f"{self.image_set.name} have {list(self.image_set.shape(self.size))}"
             )
         return pixels, hashlib.sha256(content).hexdigest()
+
+
+def _check_bytes(pixels: Pixels, name: str) -> None:
+    """Refuse what a reader of a user's own gives instead of bytes; cast, it would be other images.
+
+    Raises:
+        BadImageError: The pixels are not uint8.
+    """
+    if pixels.dtype == torch.uint8:
+        return
+    broken = pixels.is_floating_point() and not bool(pixels.isfinite().all())
+    what = "hold values that are not finite" if broken else f"are {pixels.dtype}"
+    raise BadImageError(f"{name}: its pixels {what}, where an image set reads uint8, 0 to 255")
 
 
 def load(
@@ -86,7 +100,7 @@ def load(
 
     Raises:
         BadImageError: An image cannot be read and the policy is "error".
-        InputError: None could be read.
+        InputError: None could be read, or their folder is gone.
     """
     decoded = _decode(reader, examples, Skips(on_bad_image), progress)
     _check_some(reader, decoded, examples)
@@ -105,7 +119,7 @@ def stream(
 
     Raises:
         BadImageError: An image cannot be read and the policy is "error".
-        InputError: None could be read.
+        InputError: None could be read, or their folder is gone.
     """
     if batch_size < 1:
         raise InputError(f"batch_size: {batch_size} is not positive")
@@ -152,6 +166,8 @@ def _decode(
                     pixels[len(kept)], hashes[example.name] = job.result()
                     kept.append(example)
                 except BadImageError as error:
+                    if example.path:
+                        check_folder(Path(example.path))
                     skips.add(example.name, error)
                 if progress is not None:
                     progress(done, len(examples))

@@ -8,10 +8,13 @@ from typing import NamedTuple
 from atcon.data.cutting import ClipForm
 from atcon.data.events import Event
 from atcon.data.policy import Skips
-from atcon.data.tables import part_name, read_rows, relative_path
+from atcon.data.tables import is_there, part_name, read_rows, relative_path
 from atcon.errors import BadVideoError, InputError
+from atcon.plain_text import as_written
 
 MANIFEST, ABOUT = "clips.csv", "clips.json"
+_FORMAT = 1
+"""Of the record, which `atcon.records` writes; this package does not see it."""
 _COLUMNS = {"file", "label", "patient", "split", "video", "start", "end"}
 
 
@@ -38,15 +41,8 @@ def listed_clips(base: Path) -> Iterator[ListedClip]:
             start, end = float(row["start"]), float(row["end"])
         except ValueError as error:
             raise InputError(f"{where}: start and end are not two numbers ({error})") from None
-        event = Event(
-            clip_name(row["video"], start, end),
-            row["video"],
-            row["patient"],
-            start,
-            end,
-            row["label"],
-            part,
-        )
+        video, patient, label = (as_written(row[key]) for key in ("video", "patient", "label"))
+        event = Event(clip_name(video, start, end), video, patient, start, end, label, part)
         path = base / relative_path(row["file"], base, where)
         yield ListedClip(event, path, row.get("sha256"))
 
@@ -59,7 +55,7 @@ def present_clips(base: Path, skips: Skips) -> Iterator[ListedClip]:
         BadVideoError: A file is missing and the policy is "error".
     """
     for clip in listed_clips(base):
-        if clip.path.is_file():
+        if is_there(clip.path):
             yield clip
         else:
             skips.add(clip.event.name, BadVideoError("missing", f"{clip.path}: no such clip"))
@@ -83,6 +79,10 @@ def form_of(base: Path) -> ClipForm:
         form = {key: settings[key] for key in ("seconds", "rate", "size")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the record of atcon clips ({error})") from error
+    if record.get("format") != _FORMAT:
+        raise InputError(
+            f"{path}: record format {record.get('format')!r}, but this atcon reads format {_FORMAT}"
+        )
     if not complete:
         raise InputError(f"{path}: the clips are not complete; run the same atcon clips again")
     return ClipForm(**form)

@@ -1,5 +1,6 @@
 """What happens to an image that cannot be used: it is skipped by name, or it ends the run."""
 
+from pathlib import Path
 from typing import Literal, get_args
 
 from atcon.errors import InputError
@@ -25,3 +26,20 @@ class Skips:
         if self.policy == "error":
             raise error
         self.entries.append((name, str(error)))
+
+
+def check_folder(file: Path) -> None:
+    """Tell a file that is bad from a folder that is gone, which no policy passes over.
+
+    Raises:
+        InputError: The folder of the file is gone; or empty, as where nothing is mounted any more.
+    """
+    try:
+        there = any(file.parent.iterdir())
+    except OSError:
+        there = False
+    if not there:
+        raise InputError(
+            f"{file.parent}: the folder of {file.name} is gone or empty; once it is back, what was "
+            "begun can be continued"
+        )

@@ -164,6 +164,14 @@ def relative_path(file: str, base: Path, where: str) -> str:
     return PurePosixPath(Path(path).relative_to(root)).as_posix()
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file is there; under a name that no system takes, such as a longer one, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _corners(row: Mapping[str, str], where: str) -> tuple[float, float, float, float]:
     try:
         left, top, right, bottom = (float(row[k]) for k in ("left", "top", "right", "bottom"))

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from atcon.data import ImageSet, few_shot_split
 from atcon.errors import InputError, no_such
 from atcon.experiments.cell_record import RESAMPLED
-from atcon.experiments.config import load_config
+from atcon.experiments.config import load_config, override_value
 from atcon.experiments.grid import Experiment
 from atcon.experiments.sections import RunConfig
 from atcon.experiments.sources import image_set_of
@@ -77,7 +75,7 @@ def plan_of(
             f"--at {asked}: the smallest of the sizes is {chosen[0]}; add smaller ones"
         )
     own = {
-        key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in overrides)
+        key: override_value(value) for key, _, value in (one.partition("=") for one in overrides)
     }
     fixed = {"evaluation.gallery": 0, "variants": {}, "baselines": []}
     experiment = Experiment(

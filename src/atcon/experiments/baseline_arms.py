@@ -54,10 +54,18 @@ def layer_attention_full(bench: Bench) -> Plan:
     loss = _layer_attention_loss(bench, separability=True)
     weight = bench.config.layer_attention.weight
     layers = _weighted(_layer_step(bench, loss), weight)
-    step = sum_of(supervised_step_of(bench, settings), layers)
+    labels, own = supervised_step_of(bench, settings)
+    step = sum_of(own, layers)
     batches = labelled_batches(bench, "supervised", settings.batch_size)
     count = labelled_count(bench, settings)
-    return Plan(settings, every_batch(step, batches), count, keep_start=False, choose="labels")
+    return Plan(
+        settings,
+        every_batch(step, batches),
+        count,
+        keep_start=False,
+        choose="labels",
+        losses=(labels,),
+    )
 
 
 def layer_attention_ours(bench: Bench) -> Plan:

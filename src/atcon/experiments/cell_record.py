@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from atcon import records
+from atcon.errors import InputError
 from atcon.evaluation import on_resamples, point, resample_weights
 from atcon.experiments.compare_metrics import METRICS
 from atcon.experiments.compare_records import Answers, read_answers, read_folders
@@ -35,9 +36,22 @@ def cell_record(folder: RunFolder) -> dict[str, Any]:
     `groups` numbers the group of each. Where the signals of the stopping rules were recorded,
     `rounds` has them; where the losses of table 4 were watched, `monitored`; of a gallery only
     numbers, no pixels.
+
+    Raises:
+        InputError: The folder is no finished run, or an older version's, which recorded less.
     """
-    (run,) = read_folders([folder.root])
     summary = records.read_json(folder.summary)
+    try:
+        return _put_together(folder, summary)
+    except KeyError as error:
+        raise InputError(
+            f"{folder.summary} has no {error}: it was written by an older atcon "
+            f"({summary.get('atcon')}), so move the folder away and compute the run anew"
+        ) from error
+
+
+def _put_together(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
+    (run,) = read_folders([folder.root])
     environment = records.read_json(folder.root / "environment.json")
     places = tuple(dict.fromkeys(column for one in METRICS.values() for column in one.places))
     names = tuple(sorted(read_answers(run, _START, ()).names))

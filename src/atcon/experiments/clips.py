@@ -13,6 +13,7 @@ from atcon.data.cutting import ClipForm, Cut, cut_clips
 from atcon.data.events import Event, Omissions, read_events
 from atcon.data.planning import divided, planned_windows
 from atcon.errors import InputError
+from atcon.experiments.folder import only_writer
 from atcon.experiments.progress import Progress
 
 COLUMNS = ("file", "label", "patient", "split", "video", "start", "end", "sha256")
@@ -80,7 +81,8 @@ def make_clips(
         progress: Who is told how it goes.
 
     Raises:
-        InputError: The table or a setting is wrong, `out` holds something else, or nothing is left.
+        InputError: The table or a setting is wrong, `out` holds something else, another process
+            writes there, the folder of a recording is gone, or nothing is left.
         BadVideoError: An event or clip cannot be used and the policy is "error".
     """
     form, progress = form or ClipForm(), progress or Progress()
@@ -88,30 +90,34 @@ def make_clips(
     omissions = Omissions(on_bad)
     events = read_events(table, omissions)
     settings = {**asdict(form), "stride": form.step, "shares": wanted, "seed": seed}
-    begun = _begin(table, out, settings)
-    folder = _Folder(out)
-    planned = planned_windows(events, form, omissions)
-    progress.begin("clips", len(planned))
-    cuts = cut_clips(
-        table.parent,
-        planned,
-        form,
-        folder,
-        omissions,
-        workers=workers,
-        progress=lambda done: progress.advance({}, done),
-    )
-    progress.end()
-    if not cuts:
-        reasons = Counter(entry.message for entry in omissions.entries)
-        raise InputError(f"{table}: no clip is left of it; {next(iter(reasons), 'it has no rows')}")
-    parts, balance = divided([cut.window.event for cut in cuts], wanted, seed)
-    records.write_csv(out / MANIFEST, COLUMNS, (_row(folder, cut, parts) for cut in cuts))
-    folder.sweep(cuts)
-    record = {**begun, "complete": True, **_outcome(events, cuts, parts, omissions)}
-    record["balance"] = balance
-    records.write_json(out / RECORD, record)
-    return {**record, "kept": len(folder.found)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with only_writer(out, out):
+        begun = _begin(table, out, settings)
+        folder = _Folder(out)
+        planned = planned_windows(events, form, omissions)
+        progress.begin("clips", len(planned))
+        cuts = cut_clips(
+            table.parent,
+            planned,
+            form,
+            folder,
+            omissions,
+            workers=workers,
+            progress=lambda done: progress.advance({}, done),
+        )
+        progress.end()
+        if not cuts:
+            reasons = Counter(entry.message for entry in omissions.entries)
+            raise InputError(
+                f"{table}: no clip is left of it; {next(iter(reasons), 'it has no rows')}"
+            )
+        parts, balance = divided([cut.window.event for cut in cuts], wanted, seed)
+        records.write_csv(out / MANIFEST, COLUMNS, (_row(folder, cut, parts) for cut in cuts))
+        folder.sweep(cuts)
+        record = {**begun, "complete": True, **_outcome(events, cuts, parts, omissions)}
+        record["balance"] = balance
+        records.write_json(out / RECORD, record)
+        return {**record, "kept": len(folder.found)}
 
 
 def part_shares(shares: Sequence[float]) -> dict[str, float]:

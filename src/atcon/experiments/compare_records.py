@@ -16,6 +16,7 @@ from atcon.errors import InputError
 from atcon.evaluation import MAP_THRESHOLDS
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.resampling import groups_of
+from atcon.experiments.yaml_text import yaml_mapping
 
 SEED_FOLDER = "seed-"
 """What `atcon repeat` names the folder of a seed, before the number."""
@@ -194,11 +195,10 @@ def _read(root: Path) -> FinishedFolder:
 def _configuration(path: Path) -> str:
     """Everything that is configured but the seed, in one form."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read the configuration of the run ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not the configuration of a run")
+    content = yaml_mapping(text, str(path), "not the configuration of a run")
     content.pop("seed", None)
     return str(yaml.safe_dump(content, sort_keys=True))
 
@@ -264,8 +264,7 @@ def _column(path: Path, rows: list[list[str]], column: str, at: int) -> np.ndarr
 def _table(path: Path, *heads: tuple[str, ...]) -> list[list[str]]:
     """The rows of a table with one of these heads, by position: a class may be called `name`."""
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            found, *rows = list(csv.reader(handle)) or [[]]
+        found, *rows = records.read_table(path) or [[]]
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; is the run folder complete?") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

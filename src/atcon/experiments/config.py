@@ -13,8 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from atcon.errors import InputError
 from atcon.experiments.sections import ConsistencyConfig, RunConfig
+from atcon.experiments.yaml_text import yaml_mapping, yaml_value
+from atcon.plain_text import printable
 
 DATA_VARIABLE = "ATCON_DATA"
+_WHAT = "a configuration is a mapping of keys, such as data and model"
+_SHOWN = 80
+"""Marks of a wrong value that an error repeats."""
 
 
 def variant_of(config: RunConfig, name: str) -> RunConfig:
@@ -57,20 +62,14 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> RunConfig:
         InputError: Not to be read, or a key or a value is wrong; names each with the nearest valid.
     """
     path = Path(source)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{source}: cannot read this configuration ({error})") from error
-        default_name = path.stem
-    else:
-        text, default_name = shipped_text(source), source
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{source}: not valid YAML ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{source}: a configuration is a mapping of keys, such as data and model")
+        own = path.suffix in {".yaml", ".yml"} or path.is_file()
+        text = path.read_text(encoding="utf-8") if own else shipped_text(source)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{source}: cannot read this configuration ({reason})") from error
+    default_name = path.stem if own else source
+    content = yaml_mapping(text, source, _WHAT)
     content.setdefault("name", default_name)
     for override in overrides:
         _apply(content, override)
@@ -82,7 +81,7 @@ def check_config(content: Mapping[str, Any], source: str) -> RunConfig:
     try:
         config = RunConfig.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(dict(entry)) for entry in error.errors(include_url=False)]
+        lines = [explain(dict(entry), keys()) for entry in error.errors(include_url=False)]
         raise InputError(f"{source}: " + "\n  ".join(lines)) from None
     for name in config.variants:
         _check_variant(config, name, source)
@@ -103,7 +102,7 @@ def _check_variant(config: RunConfig, name: str, source: str) -> None:
         variant_of(config, name)
     except ValidationError as error:
         lines = [
-            _explain({**entry, "loc": ("consistency", *entry["loc"])})
+            explain({**entry, "loc": ("consistency", *entry["loc"])}, keys())
             for entry in error.errors(include_url=False)
         ]
         said = "\n  ".join(lines).replace("consistency.", f"variants.{name}.")
@@ -113,6 +112,39 @@ def _check_variant(config: RunConfig, name: str, source: str) -> None:
 def dump_config(config: RunConfig) -> str:
     """Give the resolved configuration as YAML; `load_config` reads it back unchanged."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def changed_keys(before: str, now: str, source: str) -> list[str]:
+    """Say in which keys two dumped configurations differ.
+
+    A key that one of them lacks, since an older version wrote it, has today's default.
+
+    Args:
+        before: What `dump_config` of this or of an older version gave.
+        now: The other one.
+        source: Where the first one lies, for errors.
+
+    Raises:
+        InputError: This version cannot read it; the key is named.
+    """
+    there, asked = (
+        _flat(check_config(yaml_mapping(text, source, _WHAT), source).model_dump(mode="json"))
+        for text in (before, now)
+    )
+    return [
+        f"{key} ({_shown(there.get(key))} there, {_shown(asked.get(key))} asked for)"
+        for key in {**asked, **there}
+        if there.get(key) != asked.get(key)
+    ]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give the values by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        below = isinstance(value, dict) and value
+        found |= _flat(value, f"{prefix}{key}.") if below else {f"{prefix}{key}": value}
+    return found
 
 
 def data_path(given: str, what: str, advice: str = "") -> Path:
@@ -126,7 +158,10 @@ def data_path(given: str, what: str, advice: str = "") -> Path:
     Raises:
         InputError: It is in neither place; both are named.
     """
-    tried = [Path(given).expanduser()]
+    try:
+        tried = [Path(given).expanduser()]
+    except RuntimeError as error:  # ~NAME of nobody
+        raise InputError(f"{what} = {given!r}: {error}") from None
     base = os.environ.get(DATA_VARIABLE)
     if base and not tried[0].is_absolute():
         tried.append(Path(base).expanduser() / given)
@@ -157,7 +192,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise InputError(f"--set {override}: write it as key=value, such as data.per_class=4")
     if key not in keys():
-        raise InputError(f"--set {override}: unknown key {key!r}{_nearest(key, keys())}")
+        raise InputError(
+            f"--set {_shown(override)[1:-1]}: unknown key {_shown(key)}{_nearest(key, keys())}"
+        )
     *sections, last = key.split(".")
     place = content
     for section in sections:
@@ -165,14 +202,18 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise InputError(f"--set {override}: {section!r} is not a section here, but {below!r}")
         place = below
+    place[last] = override_value(text)
+
+
+def override_value(text: str) -> Any:
+    """Read the value of a `key=value`: text where it is no YAML, and `1e-4` as a number.
+
+    YAML 1.1 takes the latter for text.
+    """
     try:
-        place[last] = _number_or_value(yaml.safe_load(text))
-    except yaml.YAMLError:
-        place[last] = text
-
-
-def _number_or_value(value: Any) -> Any:
-    """Read `1e-4` as a number, which YAML 1.1 takes for text."""
+        value = yaml_value(text, "--set")
+    except InputError:
+        return text
     if isinstance(value, str):
         try:
             return float(value)
@@ -181,11 +222,19 @@ def _number_or_value(value: Any) -> Any:
     return value
 
 
-def _explain(entry: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in entry["loc"])
+def explain(entry: Mapping[str, Any], known: Iterable[str]) -> str:
+    """Say in one line what pydantic found wrong: the key, its value, and why.
+
+    Args:
+        entry: One of its errors.
+        known: The keys that there are, for the nearest of an unknown one.
+    """
+    key = printable(".".join(str(part)[:_SHOWN] for part in entry["loc"]))
     value = entry.get("input")
     if entry["type"] == "extra_forbidden":
-        return f"unknown key {key!r} = {value!r}{_nearest(key, keys())}"
+        return f"unknown key {_shown(key)} = {_shown(value)}{_nearest(key, known)}"
+    if not key:
+        return str(entry["msg"])
     if entry["type"] == "missing":
         return f"{key} is missing"
     choices = str(entry.get("ctx", {}).get("expected", ""))
@@ -194,7 +243,12 @@ def _explain(entry: dict[str, Any]) -> str:
         hint = _nearest(str(value), options)
     else:
         hint = "; write a list as [cat, dog]" if entry["type"] == "tuple_type" else ""
-    return f"{key} = {value!r}: {entry['msg'].replace('tuple', 'list')}{hint}"
+    return f"{key} = {_shown(value)}: {entry['msg'].replace('tuple', 'list')}{hint}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _nearest(word: str, options: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from atcon.errors import InputError, no_such
 from atcon.experiments.cell_record import RESAMPLED
 from atcon.experiments.config import load_config
 from atcon.experiments.paper import Paper
-from atcon.experiments.sections import RunConfig
+from atcon.experiments.sections import FolderName, RunConfig
 
 Table = Literal[
     "values", "gains", "validation", "calibration", "classes", "seconds", "rules",
@@ -48,13 +48,13 @@ class Experiment(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
+    name: FolderName
     title: str
     protocol: str = ""
     expect: str = ""
     config: str = ""
     set: dict[str, Any] = {}
-    networks: dict[str, dict[str, Any]] = {}
+    networks: dict[FolderName, dict[str, Any]] = {}
     per_class: Annotated[tuple[int, ...], Field(min_length=1)] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = ()
     against: tuple[str, ...] = ("supervised",)
@@ -112,7 +112,10 @@ class Experiment(BaseModel):
         changed = {**self.set, **self.networks.get(cell.network, {})}
         own = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
         axes = [f"data.per_class={cell.per_class}", f"seed={cell.seed}"]
-        return load_config(self.config, [*own, *overrides, *axes])
+        try:
+            return load_config(self.config, [*own, *overrides, *axes])
+        except InputError as error:
+            raise InputError(f"experiment {self.name}: {error}") from None
 
 
 @dataclass(frozen=True)

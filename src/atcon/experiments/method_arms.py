@@ -27,6 +27,7 @@ from atcon.training import (
     Outcome,
     Schedule,
     Step,
+    SupervisedLoss,
     alternated,
     combined,
     consistency_step,
@@ -122,20 +123,22 @@ def _fine_tuning(bench: Bench, *, uniform: bool) -> Plan:
 def _combined(bench: Bench, *, uniform: bool) -> Plan:
     settings = bench.config.supervised
     loss, step, batches = _consistency(bench, uniform=uniform)
+    labels, own = supervised_step_of(bench, settings)
     schedule = combined(
-        supervised_step_of(bench, settings),
+        own,
         step,
         labelled=labelled_batches(bench, "supervised", settings.batch_size),
         unlabelled=batches,
         weight=bench.config.consistency.weight,
     )
     count = labelled_count(bench, settings)
-    return _from_scratch(_unsupervised_plan(bench, loss, schedule, count), settings)
+    return _from_scratch(_unsupervised_plan(bench, loss, schedule, count), settings, labels)
 
 
 def _alternated(bench: Bench, *, uniform: bool) -> Plan:
     settings, ours = bench.config.supervised, bench.config.consistency
     loss, step, batches = _consistency(bench, uniform=uniform)
+    labels, labelled_step = supervised_step_of(bench, settings)
     own = labelled_count(bench, settings)
     others = unlabelled_count(bench, ours)
     if ours.turns == "fixed":
@@ -152,13 +155,13 @@ def _alternated(bench: Bench, *, uniform: bool) -> Plan:
             alpha=ours.alpha,
         )
     schedule = alternated(
-        supervised_step_of(bench, settings),
+        labelled_step,
         step,
         labelled=labelled_batches(bench, "supervised", settings.batch_size),
         unlabelled=batches,
         turns=turns,
     )
-    return _from_scratch(_unsupervised_plan(bench, loss, schedule, steps), settings)
+    return _from_scratch(_unsupervised_plan(bench, loss, schedule, steps), settings, labels)
 
 
 def _consistency(bench: Bench, *, uniform: bool) -> tuple[ConsistencyLoss, Step, Batches]:
@@ -189,11 +192,13 @@ def _teacher(bench: Bench) -> nn.Module | None:
 
 def _teaching(step: Step, teacher: nn.Module, bench: Bench) -> Step:
     """Let the teacher follow before every step what the step before has made of the network."""
-    decay = bench.config.consistency.teacher
+    decay, last = bench.config.consistency.teacher, list[Batch]()
 
     def taught(batch: Batch) -> Outcome:
-        if decay is not None:
+        again = bool(last) and last[0] is batch  # it was cut short, so the network is as it was
+        if decay is not None and not again:
             update_teacher(teacher, bench.network.module, decay)
+        last[:] = [batch]
         return step(batch)
 
     return taught
@@ -215,15 +220,22 @@ def _unsupervised_plan(
         batches,
         parts=nn.ModuleDict({} if loss.teacher is None else {"teacher": loss.teacher}),
         progress=lambda share: setattr(loss, "progress", share),
+        losses=(loss,),
         choose=choose,
         signals=settings.signals,
         method=loss.method if settings.signals or choose.startswith("consistency") else None,
     )
 
 
-def _from_scratch(plan: Plan, settings: StageConfig) -> Plan:
+def _from_scratch(plan: Plan, settings: StageConfig, labels: SupervisedLoss) -> Plan:
     """A strategy that has no supervised stage before it has that stage's length and optimiser."""
-    return replace(plan, settings=settings, keep_start=False, choose="labels")
+    return replace(
+        plan,
+        settings=settings,
+        keep_start=False,
+        choose="labels",
+        losses=(*plan.losses, labels),
+    )
 
 
 def _number_or_range(ends: tuple[float, float]) -> float | tuple[float, float]:

@@ -1,5 +1,6 @@
 """Which images a run trains on, chooses by, watches and judges; no image is in two parts."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from atcon.data import (
@@ -64,6 +65,28 @@ def unlabelled_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | 
             f"{settings.unlabelled_root} has {len(examples)}"
         )
     return load(source, examples[:wanted], config.data.on_bad_image)
+
+
+def twins_of(parts: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
+    """Find what is in two parts under two names: files that are equal byte for byte.
+
+    Args:
+        parts: SHA-256 by name, of each part; what stands first is what was seen first.
+
+    Returns:
+        Name and remark of each that equals one of an earlier part.
+    """
+    seen: dict[str, str] = {}
+    found = []
+    for part, hashes in parts.items():
+        found += [
+            (name, f"equal to another one, byte for byte: {seen[sha]}")
+            for name, sha in hashes.items()
+            if sha in seen
+        ]
+        first = {sha: f"{name} ({part})" for name, sha in reversed(list(hashes.items()))}
+        seen = {**first, **seen}
+    return found
 
 
 def followed_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | None:

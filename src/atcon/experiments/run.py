@@ -26,7 +26,7 @@ from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
 from atcon.experiments.launch import launch
 from atcon.experiments.method_arms import consistency_loss
-from atcon.experiments.parts import followed_of, split_of, unlabelled_of
+from atcon.experiments.parts import followed_of, split_of, twins_of, unlabelled_of
 from atcon.experiments.progress import Progress
 from atcon.experiments.resampling import groups_of, resampled_record, weights_for
 from atcon.experiments.sections import RunConfig
@@ -119,7 +119,10 @@ def _trained(
     if bench.processes.first:
         _write_split(bench, image_set, split)
     arms = arms_of(bench.config)
-    return {name: run_or_share(bench, name, arm, shared) for name, arm in arms.items()}
+    results = {name: run_or_share(bench, name, arm, shared) for name, arm in arms.items()}
+    if bench.processes.first:  # a run that was killed at the end of its last stage has one left
+        bench.folder.last.unlink(missing_ok=True)
+    return results
 
 
 def _judged(
@@ -243,12 +246,22 @@ def _write_split(
 ) -> None:
     """Write `split.json`; what is known of the test images only after they were opened."""
     seen = verdicts or Verdicts()
-    parts = (bench.train, bench.validation)
-    hashes = {k: v for part in parts if part is not None for k, v in part.hashes.items()}
-    hashes |= seen.hashes
+    known = {
+        part: {} if images is None else images.hashes
+        for part, images in (("train", bench.train), ("validation", bench.validation))
+    }
     full = replace(split, skipped=(*split.skipped, *seen.skipped))
-    record = full.to_record(hashes)
-    record["notes"] = [{"name": name, "remark": remark} for name, remark in image_set.notes]
+    record = full.to_record({**known["train"], **known["validation"], **seen.hashes})
+    if bench.unlabelled is not None:  # what is trained on with labels may be in it, too
+        known["train"] = {**bench.unlabelled.hashes, **known["train"]}
+    twins = twins_of({**known, "test": seen.hashes})
+    new = [twin for twin in twins if (twin[0] in seen.hashes) is (verdicts is not None)]
+    if new:
+        bench.progress.note(
+            f"{len(new)} {image_set.unit} are in two parts, such as {new[0][0]}: {new[0][1]}"
+        )
+    notes = (*image_set.notes, *twins)
+    record["notes"] = [{"name": name, "remark": remark} for name, remark in notes]
     if bench.unlabelled is not None:
         extra = bench.unlabelled
         record["unlabelled"] = [

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -62,8 +63,26 @@ def _stopping_rule() -> AfterValidator:
     return _one_of(lambda: ("auto", "validation", *import_module("atcon.training").STOPPING_RULES))
 
 
+_NAME_BYTES = 150
+
+
+def _folder_name(name: str) -> str:
+    """Accept what can name a folder, and leads nowhere else: runs and cells are named so."""
+    wrong = not name.isprintable() or set("/\\") & set(name) or name != name.strip()
+    if wrong or name[:1] in ("", ".") or len(name.encode()) > _NAME_BYTES:
+        raise PydanticCustomError(
+            "name",
+            "Input should be the name of a folder: text that prints, without / and \\ and not "
+            f"beginning with a dot, of at most {_NAME_BYTES} bytes",
+        )
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ClipConfig(_Section):
@@ -93,7 +112,7 @@ class DataConfig(_Section):
     label: str | None = None
     group: str | None = None
     clip: ClipConfig | None = None
-    division_seed: Annotated[int, Field(ge=0)] = 0
+    division_seed: Seed = 0
     extra: bool = False
     published_parts: bool = False
     download: bool = False
@@ -235,8 +254,8 @@ class EvaluationConfig(_Section):
 class RunConfig(_Section):
     """Everything that a run depends on."""
 
-    name: str = "run"
-    seed: Annotated[int, Field(ge=0)] = 0
+    name: FolderName = "run"
+    seed: Seed = 0
     device: str = "auto"
     devices: Positive | Literal["auto"] = 1
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"] = "32-true"

@@ -11,7 +11,7 @@ from atcon.errors import InputError
 from atcon.experiments.dividing import on_gpu
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.sections import RunConfig
-from atcon.models import Network, build
+from atcon.models import Network, build, load_weights
 from atcon.training import ALONE, Processes, set_padding
 
 
@@ -22,10 +22,10 @@ def fabric_of(config: RunConfig, processes: Processes = ALONE) -> Fabric:
         InputError: There is no such device here.
     """
     kind, _, index = config.device.partition(":")
-    devices: list[int] | int = [int(index)] if index else 1
-    if processes.count > 1 and on_gpu(config):
-        devices = [processes.rank % torch.cuda.device_count()]
     try:
+        devices: list[int] | int = [int(index)] if index else 1
+        if processes.count > 1 and on_gpu(config):
+            devices = [processes.rank % torch.cuda.device_count()]
         return Fabric(accelerator=kind, devices=devices, precision=config.precision)
     except Exception as error:  # Fabric's own exceptions share no public base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -67,6 +67,7 @@ def stage_network(
     config: RunConfig, folder: RunFolder, classes: int, stage: str, fabric: Fabric
 ) -> Network:
     """Build the network with the weights that a stage selected, on the device."""
-    network = build(config.model.name, classes=classes, weights=folder.weights(stage))
+    network = build(config.model.name, classes=classes)
+    load_weights(network.module, folder.weights(stage))  # of as many classes: no head is drawn
     module = placed(config, network.module, fabric)
     return replace(network, module=module.double() if config.precision == "64-true" else module)

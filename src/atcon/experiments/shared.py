@@ -53,6 +53,7 @@ def run_or_share(bench: Bench, name: str, arm: Arm, store: Path | None) -> Stage
     store.mkdir(parents=True, exist_ok=True)
     with alone(entry.root, lambda: bench.progress.note(f"{name}: another run trains it, waiting")):
         entry.mark_user(_experiment_of(bench))
+        records.sweep(entry.root)
         if not entry.copy_to(bench):
             result = run_stage(bench, name, arm.plan, arm.start)
             entry.keep(bench, settings, result)

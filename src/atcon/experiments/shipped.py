@@ -6,11 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from atcon.errors import InputError, no_such
+from atcon.experiments.config import explain
 from atcon.experiments.grid import Experiment
+from atcon.experiments.yaml_text import yaml_mapping
 
 _CELLS = ("name", "config", "set", "networks", "per_class", "seeds")
 """What a form takes from the experiment whose cells it shows (`of`)."""
@@ -21,12 +22,13 @@ def experiments(*, small: bool = False) -> dict[str, Experiment]:
     return {name: experiment_of(name, small=small) for name in _shipped()}
 
 
-def experiment_of(source: str, *, small: bool = False) -> Experiment:
+def experiment_of(source: str, *, small: bool = False, within: tuple[str, ...] = ()) -> Experiment:
     """Give a shipped experiment, or the one of a YAML file.
 
     Args:
         source: Its name, or the path of its file.
         small: Its form for the data at hand; an experiment without one has a single form.
+        within: The experiments that show its cells, outermost first.
 
     Raises:
         InputError: There is none of that name (the nearest is given), or the file is wrong.
@@ -36,11 +38,12 @@ def experiment_of(source: str, *, small: bool = False) -> Experiment:
         known = _shipped()
         if source not in known:
             raise no_such("experiment", source, known)
-        return _form(_content(known[source], source), source, small)
+        return _form(_content(known[source], source), source, small, within)
     try:
-        return _form(_content(path.read_text(encoding="utf-8"), source), source, small)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{source}: cannot read this experiment ({error})") from error
+    return _form(_content(text, source), source, small, within)
 
 
 @cache
@@ -56,39 +59,48 @@ def _shipped() -> dict[str, str]:
 
 
 def _content(text: str, source: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{source}: not valid YAML ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{source}: an experiment is a mapping such as name: mine")
+    content = yaml_mapping(text, source, "an experiment is a mapping such as name: mine")
     content.pop("notes", None)  # a place for YAML anchors
     return content
 
 
-def _form(content: Mapping[str, Any], source: str, small: bool) -> Experiment:
+def _form(
+    content: Mapping[str, Any], source: str, small: bool, within: tuple[str, ...]
+) -> Experiment:
     """Take the full form, or lay the small one over it."""
+    within = (*within, source)
     full = {key: value for key, value in content.items() if key not in ("small", "of")}
     full |= {"words": (source,), "smaller": (source, "--small") if "small" in content else ()}
     changes = content.get("small") if small else None
     if changes is None:
-        return _valid(_with_cells(full, content.get("of"), small=False), source)
+        return _valid(_with_cells(full, content.get("of"), within, small=False), source)
     if not isinstance(changes, dict):
         raise InputError(f"{source}: small: write what it changes, such as per_class: [2, 4]")
     name = {"name": f"{full['name']}-small"} if "name" in full else {}
     one = {**full, **name, **changes}
     one |= {"words": full["smaller"], "smaller": ()}
-    if full.get("paper") and changes.get("paper"):
+    if isinstance(full.get("paper"), dict) and isinstance(changes.get("paper"), dict):
         one["paper"] = {**full["paper"], **changes["paper"]}
     of = one.pop("of", content.get("of"))
-    return _valid(_with_cells(one, of, small=True), source)
+    return _valid(_with_cells(one, of, within, small=True), source)
 
 
-def _with_cells(content: Mapping[str, Any], of: str | None, *, small: bool) -> dict[str, Any]:
-    """Let a form show the cells of another experiment."""
+def _with_cells(
+    content: Mapping[str, Any], of: Any, within: tuple[str, ...], *, small: bool
+) -> dict[str, Any]:
+    """Let a form show the cells of another experiment, which the others it is within do not show.
+
+    Raises:
+        InputError: There is no such experiment, or it shows the cells of this one.
+    """
     if of is None:
         return dict(content)
-    other = experiment_of(of, small=small)
+    if not isinstance(of, str) or of in within:
+        raise InputError(
+            f"{within[-1]}: of = {of!r:.80}: write the name of another experiment, whose cells "
+            "are its own"
+        )
+    other = experiment_of(of, small=small, within=within)
     own = {key: value for key, value in content.items() if key not in _CELLS}
     cells = other.model_dump(include=set(_CELLS))
     return {**own, **cells, "called": content.get("name", "")}
@@ -98,8 +110,6 @@ def _valid(content: Mapping[str, Any], source: str) -> Experiment:
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        lines = [
-            ": ".join(filter(None, [".".join(map(str, entry["loc"])), entry["msg"]]))
-            for entry in error.errors(include_url=False)
-        ]
+        known = Experiment.model_fields
+        lines = [explain(dict(entry), known) for entry in error.errors(include_url=False)]
         raise InputError(f"{source}: " + "\n  ".join(lines)) from None

@@ -1,16 +1,16 @@
 """A stage of a run: its plan is carried out, resumed where it was cut short, and recorded."""
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from atcon import records
-from atcon.consistency import Method
+from atcon.consistency import ConsistencyLoss, Method
 from atcon.errors import InputError
 from atcon.experiments.bench import Bench, follower, inputs_of, validator
 from atcon.experiments.folder import RunFolder
@@ -19,8 +19,10 @@ from atcon.models import load_weights, save_weights
 from atcon.training import (
     Average,
     Batch,
+    Halves,
     Keeps,
     Probe,
+    Relief,
     Rounds,
     RuleSelection,
     Schedule,
@@ -28,8 +30,10 @@ from atcon.training import (
     Step,
     TrainingState,
     batch_norm_policy,
+    check_values,
     fit,
     generator_of,
+    halve_largest,
     parameter_groups,
     rate_scheduler,
     rule_named,
@@ -87,6 +91,7 @@ class Plan:
         progress: Told the share of the stage that is done, before every round.
         signals: Whether the signals of the stopping rules are recorded, whoever chooses.
         method: How the signal "consistency" is measured; None leaves it out.
+        losses: Those that are taken in smaller parts when the memory of the device runs out.
         monitor: Measures what is only watched, at every validation, beside the supervised loss.
         finish: Called with the network at the end, before its weights are saved.
     """
@@ -101,6 +106,7 @@ class Plan:
     signals: bool = False
     method: Method | None = None
     progress: Callable[[float], None] = lambda _share: None
+    losses: tuple[Halves, ...] = ()
     monitor: Callable[[], dict[str, float]] | None = None
     finish: Callable[[], None] = lambda: None
 
@@ -188,8 +194,9 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
 
     def save(current: TrainingState) -> None:
         with records.whole_file(bench.folder.last) as part:
-            torch.save({"stage": name, **current.state_dict()}, part)
+            _write_state({"stage": name, **current.state_dict()}, part)
 
+    observer = _Observer(bench, name)
     bench.progress.begin(name, rounds.steps_after(state.epoch))
     fit(
         state,
@@ -198,17 +205,34 @@ def _carry_out(bench: Bench, name: str, plan: Plan) -> StageResult:
         epochs=rounds.count,
         seed=bench.config.seed,
         backend=bench.fabric,
-        observer=_Observer(bench, name),
+        observer=observer,
         keep_start=plan.keep_start,
         save=save,
         label=rounds.epoch_at,
         processes=bench.processes,
+        scaled=bench.config.precision == "16-mixed",
+        relief=_relief(bench, plan, observer),
     )
     bench.progress.end()
     result = bench.processes.same(lambda: _finish(bench, name, plan, state, rounds, chooser))
     if not bench.processes.first:
         load_weights(module, bench.folder.weights(name))
     return result
+
+
+def _write_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write what a resume needs.
+
+    Raises:
+        OSError: It cannot be written; PyTorch alone says of a full disk that a position is wrong.
+    """
+    with path.open("wb") as handle:
+        try:
+            torch.save(state, handle)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _selection(bench: Bench, plan: Plan) -> tuple[Keeps, str]:
@@ -260,10 +284,17 @@ def _state(bench: Bench, plan: Plan, selection: Keeps, steps: int) -> TrainingSt
 
 @dataclass
 class _Observer:
-    """Writes `metrics.jsonl` and tells the progress display."""
+    """Writes `metrics.jsonl` and tells the progress display.
+
+    Attributes:
+        bench: What it works on.
+        stage: Its name.
+        micro_batch: How many images a step takes at a time since the memory ran out.
+    """
 
     bench: Bench
     stage: str
+    micro_batch: int | None = None
 
     def step(self, epoch: int, done: int, logged: Mapping[str, float]) -> None:
         del epoch, done
@@ -272,7 +303,9 @@ class _Observer:
     def epoch(self, record: Mapping[str, Any]) -> None:
         if not self.bench.processes.first:
             return
-        records.append_line(self.bench.folder.metrics, {"stage": self.stage, **record})
+        parts = {} if self.micro_batch is None else {"micro_batch": self.micro_batch}
+        line = {"stage": self.stage, **record, **parts}
+        records.append_line(self.bench.folder.metrics, line)
         validation, agreement = record["validation"], record.get("correlation")
         said = [f"{self.stage} epoch {record['epoch']:g}: loss {record['loss']:.4f}"]
         if agreement is not None:
@@ -282,6 +315,23 @@ class _Observer:
         self.bench.progress.milestone(", ".join(said))
 
 
+def _relief(bench: Bench, plan: Plan, observer: _Observer) -> Relief:
+    """Halve the parts of a step; one that has moved BatchNorm's statistics is not taken again."""
+    draws = [loss.generator for loss in plan.losses if isinstance(loss, ConsistencyLoss)]
+
+    def halve() -> bool:
+        size = None if plan.settings.batch_norm == "batch" else halve_largest(plan.losses)
+        if size is None:
+            return False
+        observer.micro_batch = size
+        bench.progress.note(
+            f"{observer.stage}: out of memory, so it goes on with {size} images at a time"
+        )
+        return True
+
+    return Relief(halve, tuple(generator for generator in draws if generator is not None))
+
+
 def _finish(
     bench: Bench, name: str, plan: Plan, state: TrainingState, rounds: Rounds, chooser: str
 ) -> StageResult:
@@ -289,6 +339,7 @@ def _finish(
     bench.network.module.load_state_dict(state.selection.weights)
     number = state.selection.epoch or 0
     plan.finish()
+    check_values(bench.network.module.state_dict(), f"at the end of {name}")
     measured = _measured(bench, name, plan, rounds.epoch_at(number)) if number else state.start
     result = StageResult(
         epoch=rounds.epoch_at(number),
@@ -314,9 +365,13 @@ def _metrics_of(measured: Mapping[str, float]) -> dict[str, float]:
 
 def _reload(bench: Bench, name: str) -> StageResult:
     load_weights(bench.network.module, bench.folder.weights(name))
-    record = records.read_json(bench.folder.stage(name))
+    path = bench.folder.stage(name)
+    record = records.read_json(path)
     record.pop("format")
-    return StageResult(**record)
+    try:
+        return StageResult(**record)
+    except TypeError as error:
+        raise InputError(f"{path}: of another version ({error}); continue with it") from error
 
 
 def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bool:
@@ -325,16 +380,32 @@ def _resume(bench: Bench, name: str, state: TrainingState, rounds: Rounds) -> bo
         return False
     try:
         saved = torch.load(bench.folder.last, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise InputError(f"{bench.folder.last}: cannot resume from this file ({error})") from error
-    if saved.pop("stage") != name:
-        return False
-    state.load_state_dict(saved)
+        if saved.pop("stage") != name:
+            return False
+        state.load_state_dict(saved)
+        _check_whole(state)
+    except Exception as error:  # readers of broken files raise anything
+        raise InputError(
+            f"{bench.folder.last}: cannot resume from this file ({error}); it is damaged, or of "
+            f"another version: remove it to begin {name} anew, other stages are kept"
+        ) from error
     done = rounds.epoch_at(state.epoch)
     if bench.processes.first:
         _forget_lines(bench.folder, name, done)
     bench.progress.note(f"{name}: continuing after epoch {done:g}")
     return True
+
+
+def _check_whole(state: TrainingState) -> None:
+    """Hold that what was loaded is of this network; it would be seen later, or not at all."""
+    shapes = {name: value.shape for name, value in state.model.state_dict().items()}
+    kept = {name: value.shape for name, value in state.selection.weights.items()}
+    if kept not in ({}, shapes):
+        raise ValueError("the weights that it keeps are of another network")
+    for parameter, moments in state.optimizer.state.items():
+        for moment in moments.values():
+            if isinstance(moment, torch.Tensor) and moment.shape not in ((), parameter.shape):
+                raise ValueError("its optimiser is of another network")
 
 
 def _forget_lines(folder: RunFolder, stage: str, epoch: float) -> None:

@@ -28,9 +28,14 @@ def supervised(bench: Bench, augmentation: str | None = None) -> Plan:
     """Train on the labels; the epoch of the best validation mAP is kept."""
     settings = bench.config.supervised
     batches = labelled_batches(bench, "supervised", settings.batch_size, augmentation)
-    schedule = every_batch(supervised_step_of(bench, settings), batches)
+    loss, step = supervised_step_of(bench, settings)
     return Plan(
-        settings, schedule, labelled_count(bench, settings), keep_start=False, choose="labels"
+        settings,
+        every_batch(step, batches),
+        labelled_count(bench, settings),
+        keep_start=False,
+        choose="labels",
+        losses=(loss,),
     )
 
 
@@ -48,21 +53,21 @@ def linear_probe(bench: Bench) -> Plan:
 def continued(bench: Bench) -> Plan:
     """Go on with the labels, with the data, the steps and the optimiser of the fine-tuning."""
     settings = bench.config.consistency
-    step = supervised_step_of(bench, settings)
+    loss, step = supervised_step_of(bench, settings)
     own = labelled_batches(bench, "consistency", settings.batch_size)
     steps = unlabelled_count(bench, settings)
 
     def schedule(epoch: int) -> Iterator[tuple[Step, Batch]]:
         return ((step, batch) for batch in islice(endless(own, epoch), steps))
 
-    return Plan(settings, schedule, steps)
+    return Plan(settings, schedule, steps, losses=(loss,))
 
 
-def supervised_step_of(bench: Bench, settings: StageConfig) -> Step:
-    """Make the supervised step of a stage."""
+def supervised_step_of(bench: Bench, settings: StageConfig) -> tuple[SupervisedLoss, Step]:
+    """Make the supervised loss of a stage, and its step."""
     loss = SupervisedLoss(
         bench.network.module,
         multi_label=bench.multi_label,
         batch_norm=step_policy(settings.batch_norm),
     )
-    return step_of(bench, loss, supervised_step)
+    return loss, step_of(bench, loss, supervised_step)

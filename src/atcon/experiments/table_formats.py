@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from atcon.experiments.paper_table import Entry, PaperTable, Row
-from atcon.records import as_text
+from atcon.plain_text import as_text, printable
 
 NOTHING = "–"
 PAPER, HERE = "paper", "here"
@@ -65,7 +65,7 @@ def comma_separated(tables: Sequence[PaperTable], title: str) -> str:
 
 def latex(tables: Sequence[PaperTable], title: str) -> str:
     """As LaTeX: a `tabular` per metric, for the package booktabs."""
-    return "\n\n".join([f"% {title}", *map(_tabular, tables)]) + "\n"
+    return "\n\n".join([f"% {printable(title)}", *map(_tabular, tables)]) + "\n"
 
 
 def page(tables: Sequence[PaperTable], title: str) -> str:
@@ -141,7 +141,11 @@ def signed(value: float | None, digits: int = 1) -> str:
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Draw a table of Markdown."""
     lines = [list(heads), ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", "/")
 
 
 def _markdown(table: PaperTable) -> str:
@@ -157,7 +161,7 @@ def _tabular(table: PaperTable) -> str:
 
 
 def _tex(value: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in value)
+    return "".join(_LATEX.get(letter, letter) for letter in printable(value))
 
 
 def _html_table(table: PaperTable) -> str:

@@ -18,6 +18,7 @@ from atcon.experiments.resampling import named_groups, weights_for
 from atcon.experiments.watch_data import new_data, own_data, own_hashes, own_parts
 from atcon.experiments.watch_scores import Scores, scores_of, watcher_of
 from atcon.experiments.watch_verdict import errors_record, shift_record, verdict_record
+from atcon.plain_text import printable
 from atcon.types import Example
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -29,10 +30,10 @@ COLUMNS = ("name", "group", "consistency", "predicted", "probability", "labels",
 class Naming:
     """What samples, groups, paths and reasons are called in what is written."""
 
-    sample: Callable[[str], str] = records.printable
-    group: Callable[[str], str] = records.printable
-    path: Callable[[str], str] = records.printable
-    reason: Callable[[str], str] = records.printable
+    sample: Callable[[str], str] = printable
+    group: Callable[[str], str] = printable
+    path: Callable[[str], str] = printable
+    reason: Callable[[str], str] = printable
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,7 @@ def _notes(
     if changed:
         notes.append(f"{changed} of the run's own {unit} have changed since it was made")
     if incoming.foreign:
-        several = ", ".join(
-            f"{records.printable(name)} ({n})" for name, n in incoming.foreign.items()
-        )
+        several = ", ".join(f"{printable(name)} ({n})" for name, n in incoming.foreign.items())
         notes.append(
             f"classes that the run does not have: {several}; {unit} of these alone count for "
             "nothing where errors are counted"
@@ -272,7 +271,4 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
         "labels": "" if labels is None else ";".join(labels),
         "correct": "" if correct is None else int(correct),
     }
-    return [
-        records.as_text(flat[column]) if isinstance(flat[column], str) else flat[column]
-        for column in COLUMNS
-    ]
+    return [flat[column] for column in COLUMNS]

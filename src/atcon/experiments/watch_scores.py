@@ -15,7 +15,7 @@ from atcon.experiments.judge import judging_loss
 from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of
 from atcon.models import Network
-from atcon.records import printable
+from atcon.plain_text import printable
 from atcon.types import Example
 
 NOT_FINITE = "its consistency is not a finite number; try --precision 32-true"

@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,13 @@ OLD_NAMES = (
 
 _COUNT = "num_batches_tracked"  # of BatchNorm: no weight
 _LISTED = 8
+_CHAIN = 8  # prefixes before one name; without an end to it, a name could go on for ever
 
 State = dict[str, Tensor]
 
 
 def _read_checkpoint(path: Path) -> Any:
+    _refuse_bomb(path)
     try:
         with warnings.catch_warnings():  # of pickle protocols: the file loads, or is refused below
             warnings.simplefilter("ignore", UserWarning)
@@ -47,6 +50,14 @@ def _read_checkpoint(path: Path) -> Any:
             "when loaded, or is not a PyTorch file. Save only the weights, "
             "torch.save(model.state_dict(), PATH), or give a .safetensors file."
         ) from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """PyTorch compresses nothing, so what a file unpacks to is no larger than the file."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if any(part.file_size > part.compress_size for part in parts.infolist()):
+                raise ValueError("parts of it are compressed, which PyTorch does not write")
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -69,7 +80,9 @@ def read_weights(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: unknown kind of weights; known: {', '.join(READERS)}")
     try:
         content = reader(path)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # readers of broken files raise anything
         raise InputError(f"{path}: cannot be read as weights ({error}); is it damaged?") from error
     if not isinstance(content, Mapping):
         found = type(content).__name__
@@ -97,10 +110,11 @@ def fit_weights(
         resembles: Names the network that the weights look like, for the error.
 
     Raises:
-        InputError: Something is missing, left over, of another shape, or not finite.
+        InputError: Something is missing, left over, of another shape or kind, or not finite.
     """
     state = module.state_dict()
     found = _best_match(content, state)
+    _require_real(found, state, source)
     if head is not None and (new_head or not _same_classes(found, state, head)):
         found = {name: value for name, value in found.items() if not _inside(name, head)}
         optional = {name for name in state if _inside(name, head)}
@@ -128,8 +142,15 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
 
 def save_weights(module: nn.Module, path: str | Path) -> None:
-    """Write the weights to exactly `path` as safetensors; the caller sees to atomicity."""
-    save_file({name: _own_copy(value) for name, value in module.state_dict().items()}, path)
+    """Write the weights to exactly `path` as safetensors; the caller sees to atomicity.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    try:
+        save_file({name: _own_copy(value) for name, value in module.state_dict().items()}, path)
+    except SafetensorError as error:  # its own, also where the disk is full
+        raise OSError(str(error)) from error
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
@@ -145,21 +166,27 @@ def _best_match(content: Mapping[str, Any], state: Mapping[str, Any]) -> State:
 
 
 def _unwrapped(content: Mapping[str, Any]) -> Iterator[State]:
-    tensors = {_new_name(name): v for name, v in content.items() if isinstance(v, Tensor)}
-    if tensors:
-        yield tensors
-    for key in WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            yield from _unwrapped(content[key])
+    """The tensors of every wrapper, each looked into once: one may lie in itself."""
+    waiting, seen = [content], set()
+    while waiting:
+        content = waiting.pop(0)
+        if id(content) in seen:
+            continue
+        seen.add(id(content))
+        tensors = {_new_name(str(n)): v for n, v in content.items() if isinstance(v, Tensor)}
+        if tensors:
+            yield tensors
+        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        waiting = [*inner, *waiting]
 
 
-def _unprefixed(tensors: State) -> Iterator[State]:
+def _unprefixed(tensors: State, most: int = _CHAIN) -> Iterator[State]:
     """The tensors as named, and without each chain of prefixes that some of them carry."""
     yield tensors
-    for prefix in PREFIXES:
+    for prefix in PREFIXES if most else ():
         inner = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
         if inner:
-            yield from _unprefixed(inner)
+            yield from _unprefixed(inner, most - 1)
 
 
 def _new_name(name: str) -> str:
@@ -208,8 +235,31 @@ def _line(kind: str, entries: list[str]) -> str:
     return f"  {kind} ({len(entries)}): {shown}{rest}"
 
 
+def _require_real(found: State, state: State, source: str) -> None:
+    """Refuse what would lose a part, or all of it, where it is copied into the network."""
+    broken = [
+        f"{name} {value.dtype}"
+        for name, value in found.items()
+        if not _is_dense(value)
+        or (name in state and state[name].is_floating_point() and not value.is_floating_point())
+    ]
+    if broken:
+        line = _line("another kind", broken)
+        raise InputError(f"{source}: weights must be dense tensors of real numbers\n{line}")
+
+
+def _is_dense(value: Tensor) -> bool:
+    special = value.is_nested or value.is_quantized or value.is_meta
+    return not special and value.layout is torch.strided
+
+
+def _is_finite(value: Tensor) -> bool:
+    comparable = value.float() if value.is_floating_point() else value  # some kinds are not
+    return bool(torch.isfinite(comparable).all())
+
+
 def _require_finite(found: State, source: str) -> None:
-    broken = [name for name, value in found.items() if not torch.isfinite(value).all()]
+    broken = [name for name, value in found.items() if not _is_finite(value)]
     if broken:
         line = _line("not finite", broken)
         raise InputError(f"{source}: weights must be finite numbers; is the file damaged?\n{line}")

@@ -18,7 +18,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
-from atcon.records import printable
+from atcon.plain_text import printable
 from atcon.report.charts import Point
 from atcon.report.style import Look, look_of
 

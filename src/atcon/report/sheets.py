@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from atcon.errors import InputError
-from atcon.records import printable, read_json, whole_file
+from atcon.plain_text import printable
+from atcon.records import read_json, whole_file
 from atcon.report.formats import UNDEFINED, decimal, ends
 from atcon.report.inputs import STAGES, Record, dig, dig_list, dig_number
 from atcon.report.maps import (

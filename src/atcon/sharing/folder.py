@@ -1,6 +1,5 @@
 """The copy of a run folder: its small records without a name, a path, weights or file hashes."""
 
-import csv
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,9 +127,7 @@ def _copy_settings(source: RunFolder, target: RunFolder, names: Pseudonyms) -> N
 
 def _copy_table(path: Path, target: Path, classes: Sequence[str], names: Pseudonyms) -> None:
     with _understood(path):
-        with path.open(newline="", encoding="utf-8") as handle:
-            rows = list(csv.reader(handle))
-        header, *hidden = hidden_table(rows, classes, names)
+        header, *hidden = hidden_table(records.read_table(path), classes, names)
         records.write_csv(target, header, hidden)
 
 

@@ -24,6 +24,7 @@ CAUSES = (
     "exceed the limit",
     "floating-point pixels have no defined range",
     "32-bit pixels outside of 0..65535",
+    "its name is not UTF-8",
     "no such annotation",
     "the annotation cannot be read",
     "malformed XML",
@@ -34,6 +35,7 @@ CAUSES = (
     "no label",
     "start and end are not two times in order",
     "the same as",
+    "equal to another one, byte for byte",
     "the same clip as",
     "overlaps",
     "shorter than a clip",
@@ -55,6 +57,8 @@ CAUSES = (
     "not the clip that clips.csv lists",
     "its pixels are not those that were written",
     "its consistency is not a finite number",
+    "values that are not finite",
+    "where an image set reads uint8",
 )
 """Why an image or a clip was passed over, or what was repaired, in words that name nothing."""
 WITHHELD = "not told, since it may name a file"

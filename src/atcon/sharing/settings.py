@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from atcon.experiments.sections import ConsistencyConfig, RunConfig
+from atcon.experiments.yaml_text import yaml_mapping
 from atcon.sharing.pseudonyms import Pseudonyms
 
 KEPT = frozenset(
@@ -28,7 +29,7 @@ _MACHINE = ("python", "processors", "threads", "gpu", "packages")
 
 def hidden_config(text: str, names: Pseudonyms) -> str:
     """Replace the free text of a `config.yaml` by pseudonyms: equal values stay equal."""
-    content = yaml.safe_load(text)
+    content = yaml_mapping(text, "config.yaml", "not the configuration of a run")
     hidden = _section(content, RunConfig, "", names)
     return str(yaml.safe_dump(hidden, sort_keys=False, allow_unicode=True))
 

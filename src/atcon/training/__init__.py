@@ -2,8 +2,10 @@
 
 from atcon.training.averaging import Average
 from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy, step_policy
+from atcon.training.finite import check_values
 from atcon.training.groups import parameter_groups
 from atcon.training.loop import Observer, TrainingState, fit
+from atcon.training.memory import Halves, Relief, halve_largest
 from atcon.training.padding import PADDINGS, check_padding, set_padding
 from atcon.training.processes import ALONE, Addend, Processes, divided, together
 from atcon.training.rates import RATES, rate_scheduler
@@ -48,11 +50,13 @@ __all__ = [
     "Batch",
     "BatchNormPolicy",
     "Batches",
+    "Halves",
     "Keeps",
     "Observer",
     "Outcome",
     "Probe",
     "Processes",
+    "Relief",
     "Rounds",
     "Rule",
     "RuleSelection",
@@ -65,6 +69,7 @@ __all__ = [
     "alternated",
     "batch_norm_policy",
     "check_padding",
+    "check_values",
     "combined",
     "consistency_step",
     "cross_entropy",
@@ -75,6 +80,7 @@ __all__ = [
     "fixed_turns",
     "freeze_batch_norm",
     "generator_of",
+    "halve_largest",
     "parameter_groups",
     "random_turns",
     "rate_scheduler",

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from atcon.errors import AtconError
 from atcon.training.averaging import Average
+from atcon.training.finite import check_gradients, check_loss, check_values
+from atcon.training.memory import NO_RELIEF, Relief, within_memory
 from atcon.training.processes import ALONE, Processes
 from atcon.training.selection import Keeps
-from atcon.training.steps import Batch, Schedule, Step, seed_of
+from atcon.training.steps import Batch, Outcome, Schedule, Step, seed_of
 
 Validation = Callable[[], Mapping[str, float]]
 
@@ -111,6 +112,8 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
     save: Callable[[TrainingState], None] = lambda _state: None,
     label: Callable[[int], float] = lambda number: number,
     processes: Processes = ALONE,
+    scaled: bool = False,
+    relief: Relief = NO_RELIEF,
 ) -> TrainingState:
     """Train until `epochs`, from wherever `state` stands; its selection holds the result.
 
@@ -127,17 +130,26 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
         save: Called after every round with everything that a resume needs.
         label: What the records call a round: the epochs done after it.
         processes: Those that share every batch; the first one validates and saves.
+        scaled: Whether the precision scales the loss (float16): its gradients may then overflow,
+            and the backend's optimizer leaves such a step out and scales less.
+        relief: Asked when the memory of the device runs out in a step, which is then taken again
+            from its beginning.
 
     Raises:
-        AtconError: A loss is not finite; the message names the images.
+        AtconError: A loss or a gradient is not finite; the message names the images. Or what is
+            saved would not be, or the memory is not enough.
     """
+    check_values(state.state_dict(), f"after {state.epoch} epochs")
     if keep_start and state.epoch == 0 and not state.start:
         state.start = processes.same(lambda: dict(validate()))
         state.selection.consider(0, state.start, state.model)
     while state.epoch < epochs and not state.selection.stops():
         number = state.epoch + 1
         began = time.perf_counter()
-        logged = _run_epoch(state, schedule, number, seed, backend, observer, processes)
+        logged = _run_epoch(
+            state, schedule, number, seed, backend, observer, processes, scaled, relief
+        )
+        check_values(state.state_dict(), f"after epoch {label(number):g}")
         with state.judged():
             validation = processes.same(lambda: dict(validate()))
             state.selection.consider(number, validation, state.model)
@@ -160,6 +172,8 @@ def _run_epoch(
     backend: Backend,
     observer: Observer,
     processes: Processes,
+    scaled: bool,
+    relief: Relief,
 ) -> dict[str, float | None]:
     """Take the epoch's steps; give the means of what they logged.
 
@@ -171,7 +185,7 @@ def _run_epoch(
         own = () if processes.first else ("process", processes.rank)
         torch.manual_seed(seed_of(seed, "epoch", epoch, *own))
         for done, (step, batch) in enumerate(schedule(epoch), 1):
-            values = _take(step, batch, state, backend, processes)
+            values = _take(step, batch, state, backend, processes, scaled, relief)
             for key, value in values.items():
                 totals.setdefault(key, []).append(value)
             observer.step(epoch, done, values)
@@ -179,18 +193,30 @@ def _run_epoch(
 
 
 def _take(
-    step: Step, batch: Batch, state: TrainingState, backend: Backend, processes: Processes
+    step: Step,
+    batch: Batch,
+    state: TrainingState,
+    backend: Backend,
+    processes: Processes,
+    scaled: bool,
+    relief: Relief,
 ) -> dict[str, float]:
-    """Take a step; give its loss, and what it logged, of the batch of all processes."""
-    state.optimizer.zero_grad(set_to_none=True)
-    outcome = step(batch)
-    if not bool(torch.isfinite(outcome.loss.detach())):
-        raise AtconError(
-            f"the loss became {float(outcome.loss.detach())} on {', '.join(batch.names)}: "
-            "lower the learning rate, or look at these images; the last saved epoch is intact"
-        )
-    backend.backward(outcome.loss)
+    """Take a step; give its loss, and what it logged, of the batch of all processes.
+
+    A process looks at its own gradients, before they are added: it alone knows the images.
+    """
     weights = [weight for group in state.optimizer.param_groups for weight in group["params"]]
+
+    def differentiated() -> Outcome:
+        state.optimizer.zero_grad(set_to_none=True)
+        outcome = step(batch)
+        check_loss(outcome, step, batch)
+        backend.backward(outcome.loss)
+        return outcome
+
+    outcome = within_memory(differentiated, relief, batch)
+    if not scaled:
+        check_gradients(weights, step, batch, outcome)
     addends = {"loss": float(outcome.loss.detach()), **outcome.logged}
     values = processes.add_up(addends, weights)
     state.optimizer.step()

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from atcon.attention import logits_of
 from atcon.consistency import ConsistencyLoss
+from atcon.consistency.micro_batch import Gathered, in_float16
 from atcon.types import Images, Logits
 
 BatchNormPolicy = Literal["frozen", "batch"]
@@ -38,10 +39,16 @@ class Outcome:
     """The loss of a step, with its graph, and what is worth logging beside it.
 
     Of a batch that processes share, both are what this one adds to those of the whole batch.
+
+    Attributes:
+        loss: A scalar.
+        logged: Values by their names.
+        beside: Names of the images that it is of beside those of the batch.
     """
 
     loss: Tensor
     logged: Mapping[str, float]
+    beside: tuple[str, ...] = ()
 
 
 Step = Callable[[Batch], Outcome]
@@ -54,19 +61,54 @@ class SupervisedLoss(nn.Module):
     Attributes:
         batch_norm: "frozen" keeps BatchNorm's running statistics as they are, the safe choice for
             batches of a few images; "batch" trains with the statistics of each batch.
+        micro_batch: Of how many images the gradients are taken at a time; None: of all. The same
+            loss with the memory of that many; but dropout draws other numbers for parts.
     """
+
+    micro_batch: int | None = None
 
     def __init__(self, model: nn.Module, *, multi_label: bool, batch_norm: BatchNormPolicy) -> None:
         super().__init__()
         self.model = model
         self.multi_label = multi_label
         self.batch_norm = batch_norm
+        self._images = 0
 
     def forward(self, images: Images, labels: Tensor) -> Tensor:
         """Give the mean loss of a batch; the model is left in training mode."""
         self.model.train()
         if self.batch_norm == "frozen":
             freeze_batch_norm(self.model)
+        self._images = len(images)
+        if self.micro_batch is None or not torch.is_grad_enabled():
+            return self._of(images, labels)
+        taken = Gathered(self.model.parameters(), half=in_float16(images))
+        shares = []
+        for start in range(0, len(images), self.micro_batch):
+            part = slice(start, start + self.micro_batch)
+            share = self._of(images[part], labels[part]) * (len(labels[part]) / len(labels))
+            taken.add(share)
+            shares.append(share.detach())
+        return taken.hand_over(torch.stack(shares).sum())
+
+    @property
+    def taken(self) -> int:
+        """How many images at a time the last call took; 0 before the first."""
+        return min(self.micro_batch or self._images, self._images)
+
+    def halve(self) -> int | None:
+        """Let the next call take half as many images at a time as the last.
+
+        Returns:
+            The new `micro_batch`; None where it cannot be smaller: it is one image, or BatchNorm
+            trains with the statistics of the batch.
+        """
+        if self.taken < 2 or self.batch_norm == "batch":
+            return None
+        self.micro_batch = (self.taken + 1) // 2
+        return self.micro_batch
+
+    def _of(self, images: Images, labels: Tensor) -> Tensor:
         return cross_entropy(logits_of(self.model(images)), labels, multi_label=self.multi_label)
 
 

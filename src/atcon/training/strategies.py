@@ -129,6 +129,7 @@ def _sum(supervised: Step, consistency: Step, other: Batch, weight: float) -> St
         return Outcome(
             own.loss + weight * maps.loss,
             {"supervised_loss": float(own.loss.detach()), **own.logged, **maps.logged},
+            beside=other.names,
         )
 
     return step

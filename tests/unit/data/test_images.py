@@ -1,10 +1,11 @@
 import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from atcon.data import read_image, resize
 from atcon.data.images import MAX_PIXELS, image_size
@@ -219,3 +220,28 @@ def test_resize_averages_instead_of_dropping_pixels():
     stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
     stripes[:, :, ::2] = 200
     assert (resize(stripes, 8).float() - 100).abs().max() <= 4
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_size_of_a_turned_png_needs_its_pixels_only_where_its_exif_stands_behind_them(
+    late, save, monkeypatch
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save("turned.png", size=(8, 6), exif=exif)
+    if late:
+        content = path.read_bytes()
+        start = content.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        last = content.index(b"IEND") - 4
+        path.write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
+    plain = save("plain.png", size=(8, 6))
+    loaded = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(
+        ImageFile.ImageFile, "load", lambda image: (loaded.append(image.filename), load(image))[1]
+    )
+    assert image_size(path) == (6, 8)
+    assert image_size(plain) == (8, 6)
+    assert [Path(one).name for one in loaded] == (["turned.png"] if late else [])
+    assert tuple(read_image(path).shape[1:]) == (8, 6)

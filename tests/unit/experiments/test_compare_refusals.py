@@ -147,7 +147,7 @@ def test_unknown_names_give_the_nearest_and_one_row_is_no_comparison(pair):
         ("summary.json", '"stages"', '"stage"', "not the record of a finished run"),
         ("split.json", '"labels"', '"label"', "not the record of a finished run"),
         ("split.json", "{", "", "split.json: not a readable JSON record"),
-        ("config.yaml", "name", "[", "config.yaml: cannot read the configuration"),
+        ("config.yaml", "name", "[", "config.yaml: not valid YAML"),
         ("predictions/combined.csv", "predicted", "said", "combined.csv: its columns are"),
         ("predictions/combined.csv", "\nt3,", "\nt3,0,", "row 5: 7 cells, but 6 columns"),
         ("predictions/combined.csv", "\nt3,", "\nt4,", "the test image t4 is in it twice"),

@@ -90,7 +90,8 @@ def test_a_flat_folder_is_watched_and_a_broken_image_is_named(finished_run, flat
     assert record["verdict"]["outcome"] in ("too_few", "agrees_less", "agrees_more", "other_spread")
     assert ended.code == (record["verdict"]["outcome"] == "agrees_less")
     names = [row["name"] for row in read_csv(out / "samples.csv")]
-    assert f"'{FORMULA}" in names
+    assert FORMULA in names
+    assert f"\n'{FORMULA}," in (out / "samples.csv").read_text()
     assert "esc�[2J.png" in names
     again = atcon("monitor", finished_run, flat, "--out", out)
     assert again.code == 2

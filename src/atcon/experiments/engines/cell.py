@@ -1,29 +1,25 @@
 """One cell: computed or continued by one process at a time, then recorded."""
 
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from atcon import records
-from atcon.alone import alone
+from atcon.alone import TakenError, alone_now
 from atcon.errors import InputError
 from atcon.experiments.cell_record import cell_record
 from atcon.experiments.config import dump_config
-from atcon.experiments.engines.failures import forget_failure, note_failure, reason_of
+from atcon.experiments.engines.failures import (
+    failure_path,
+    forget_failure,
+    note_failure,
+    reason_of,
+)
 from atcon.experiments.engines.work import Outcome, Work
-from atcon.experiments.folder import RunFolder
 from atcon.experiments.grid import Cell, fingerprint
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
-
-_TRIES, _PAUSE = 5, 0.1
-"""Whoever asks for the status holds the lock for an instant; whoever computes, for long."""
-
-
-class _TakenError(Exception):
-    """Another process computes the cell."""
 
 
 def compute(work: Work, cell: Cell, progress: Progress) -> Outcome:
@@ -34,12 +30,12 @@ def compute(work: Work, cell: Cell, progress: Progress) -> Outcome:
     it unless they are asked for. Whatever goes wrong is recorded, and ends this cell alone.
     """
     try:
-        with _claimed(work.folder(cell)):
+        with _claimed(work, cell):
             if not work.record(cell).exists():
                 progress.note(f"{work.experiment.name}, {cell.name}")
                 _compute(work, cell, progress)
             forget_failure(work, cell)
-    except _TakenError:
+    except TakenError:
         return Outcome("elsewhere")
     except Exception as error:
         reason = reason_of(error)
@@ -49,23 +45,17 @@ def compute(work: Work, cell: Cell, progress: Progress) -> Outcome:
 
 
 @contextmanager
-def _claimed(folder: RunFolder) -> Iterator[None]:
-    """Hold the lock of a cell; the operating system takes it from a process that ends."""
-    folder.root.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
-        for left in reversed(range(_TRIES)):
-            try:
-                held.enter_context(alone(folder.root, _taken))
-                break
-            except _TakenError:
-                if not left:
-                    raise
-                time.sleep(_PAUSE)
+def _claimed(work: Work, cell: Cell) -> Iterator[None]:
+    """Hold the lock of a cell, which the operating system takes from a process that ends.
+
+    What a killed one left of the cell's records is removed.
+    """
+    root = work.folder(cell).root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with alone_now(root):
+        for path in (work.record(cell), failure_path(work, cell)):
+            records.sweep_parts(path)
         yield
-
-
-def _taken() -> None:
-    raise _TakenError
 
 
 def _compute(work: Work, cell: Cell, progress: Progress) -> None:
@@ -81,6 +71,6 @@ def _compute(work: Work, cell: Cell, progress: Progress) -> None:
         "configuration": fingerprint(config),
         **cell_record(folder),
     }
-    records.write_json(work.record(cell), content)
-    if not work.keep_weights:
+    if not work.keep_weights:  # before the record, which nobody looks behind
         shutil.rmtree(folder.root / "checkpoints", ignore_errors=True)
+    records.write_json(work.record(cell), content)

@@ -2,6 +2,7 @@
 
 import platform
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ def reason_of(error: BaseException) -> str:
 def note_failure(
     work: Work, cell: Cell, reason: str, error: BaseException | None = None
 ) -> dict[str, Any]:
-    """Record why a cell failed; where from, if nobody foresaw it."""
+    """Record why a cell failed; where from, if nobody foresaw it.
+
+    On a full disk there is no record, and the reason is only said.
+    """
     unforeseen = error is not None and not isinstance(error, AtconError)
     content = {
         "experiment": work.experiment.name,
@@ -37,7 +41,8 @@ def note_failure(
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": platform.node(),
     }
-    records.write_json(failure_path(work, cell), content)
+    with suppress(OSError):
+        records.write_json(failure_path(work, cell), content)
     return content
 
 
