@@ -3,7 +3,7 @@
 import ctypes
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from weakref import ref
 
@@ -21,6 +21,15 @@ MEGABYTE = 2**20
 LOOKS = 20
 """How often the memory is looked at; the first quarter settles it."""
 WARM = 20
+
+
+@pytest.fixture(autouse=True)
+def _what_is_there_already() -> Iterator[None]:
+    """What other tests left is not looked through each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def resident() -> int:
