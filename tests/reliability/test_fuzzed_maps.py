@@ -4,10 +4,13 @@ from itertools import product
 
 import pytest
 import torch
+from maps import take
 from nets import stages
 from tiny import network
+from tiny_transformers import transformer
 from torch import nn
 
+from atcon.attention import ATTENTION
 from atcon.consistency import CORRELATIONS, MASKS, MATCHINGS, ConsistencyLoss
 
 SMALL, FULL = 140, 10_000
@@ -74,6 +77,23 @@ def test_a_mask_and_its_gradient_are_finite(mask, grid, count):
     if found.requires_grad:
         (slope,) = torch.autograd.grad(found.sum(), maps)
         assert finite(slope)
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("count", NUMBERS)
+def test_a_map_of_images_and_its_gradient_are_finite(name, count):
+    entry = ATTENTION[name]
+    tokens = entry.resolution == "tokens"
+    model = (transformer("vit") if tokens else network("residual")).float()
+    images = fuzzed(count, 3, 32, 32) if tokens else fuzzed(count, 3, 8, 8)
+    for part in images.split(500):
+        maps = take(name, model, part, create_graph=entry.differentiable)
+        assert finite(maps)
+        if entry.differentiable:
+            weights = list(model.parameters())
+            assert finite(
+                *torch.autograd.grad(maps.sum(), weights, materialize_grads=True, allow_unused=True)
+            )
 
 
 @pytest.mark.parametrize("count", NUMBERS)

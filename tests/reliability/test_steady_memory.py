@@ -9,18 +9,30 @@ from weakref import ref
 
 import pytest
 import torch
-from maps import MAPS, take
+from maps import take
 from nets import stages
+from tiny_transformers import transformer
 from torch import nn
+from torch.nn.modules import module as every_module
 
 from atcon import ConsistencyLoss
+from atcon.attention import ATTENTION
 
 pytestmark = pytest.mark.timeout(1200)
 
 MEGABYTE = 2**20
 LOOKS = 20
 """How often the memory is looked at; the first quarter settles it."""
-WARM = 20
+WARM = 10
+
+
+@pytest.fixture(autouse=True)
+def _only_what_is_new() -> Iterator[None]:
+    """Set aside what was there before, so that looking at the rest takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +53,29 @@ def resident() -> int:
 
 
 def held(model: nn.Module) -> dict[str, int]:
-    """What a leak would be seen in: tensors, open files, and hooks of every kind on the model."""
+    """What a leak would be seen in: tensors, open files, hooks of every kind, and modes."""
     gc.collect()
+    places = [*map(vars, model.modules()), vars(every_module)]
     hooks = sum(
         len(table)
-        for module in model.modules()
-        for name, table in vars(module).items()
+        for place in places
+        for name, table in place.items()
         if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
     )
+    hooks += sum(len(weight._backward_hooks or ()) for weight in model.parameters())
     tensors = sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
     files = len(list(Path("/proc/self/fd").iterdir()))
-    return {"hooks": hooks, "tensors": tensors, "files": files, "modules": len([*model.modules()])}
+    modes = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
+    modules = len([*model.modules()])
+    return {
+        "hooks": hooks, "tensors": tensors, "files": files, "modes": modes, "modules": modules
+    }  # fmt: skip
+
+
+def objects() -> int:
+    """How many Python objects there are that can hold others."""
+    gc.collect()
+    return len(gc.get_objects())
 
 
 def growth(step: Callable[[], None], steps: int) -> int:
@@ -65,7 +89,17 @@ def growth(step: Callable[[], None], steps: int) -> int:
     return settled[-1] - settled[0]
 
 
-@pytest.mark.parametrize("steps", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def keeps_nothing(model: nn.Module, step: Callable[[], None], steps: int) -> None:
+    """Take steps, and find memory, hooks, graphs and files as they were after the first ones."""
+    for _ in range(WARM):
+        step()
+    before, known = held(model), objects()
+    assert growth(step, steps) < MEGABYTE
+    assert held(model) == before
+    assert objects() - known < steps // 2
+
+
+@pytest.mark.parametrize("steps", [40, pytest.param(2000, marks=pytest.mark.slow)])
 def test_training_for_consistency_keeps_nothing(steps):
     model, images = stages(torch.float32), torch.randn(4, 3, 16, 16)
     consistency = ConsistencyLoss(model)
@@ -76,22 +110,24 @@ def test_training_for_consistency_keeps_nothing(steps):
         consistency(images).backward()
         optimizer.step()
 
-    for _ in range(WARM):
-        step()
-    before = held(model)
-    assert growth(step, steps) < MEGABYTE
-    assert held(model) == before
+    keeps_nothing(model, step, steps)
 
 
-@pytest.mark.parametrize("name", MAPS)
-@pytest.mark.parametrize("calls", [40, pytest.param(500, marks=pytest.mark.slow)])
-def test_a_map_keeps_nothing(name, calls):
-    model, images = stages(torch.float32), torch.randn(2, 3, 16, 16)
-    for _ in range(WARM):
-        take(name, model, images)
-    before = held(model)
-    assert growth(lambda: take(name, model, images), calls) < MEGABYTE
-    assert held(model) == before
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("calls", [20, pytest.param(500, marks=pytest.mark.slow)])
+def test_a_map_and_its_gradient_keep_nothing(name, calls):
+    entry = ATTENTION[name]
+    tokens = entry.resolution == "tokens"
+    model = transformer("vit", dtype=torch.float32) if tokens else stages(torch.float32)
+    images = torch.randn(2, 3, *([32, 32] if tokens else [16, 16]))
+    weights = list(model.parameters())
+
+    def call():
+        maps = take(name, model, images, create_graph=entry.differentiable)
+        if entry.differentiable:
+            torch.autograd.grad(maps.sum(), weights, allow_unused=True)
+
+    keeps_nothing(model, call, calls)
 
 
 def test_a_loss_that_is_let_go_frees_its_graph_and_its_model():
