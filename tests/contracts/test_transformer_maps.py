@@ -126,8 +126,9 @@ def test_gradient_of_the_weights_matches_finite_differences(name, built):
     gradients = torch.autograd.grad(value(create_graph=True), parameters, materialize_grads=True)
     assert sum(bool(gradient.any()) for gradient in gradients) > 5
     scale = max(float(gradient.norm()) for gradient in gradients)
-    for found, expected in slopes(parameters, gradients, value):
-        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6 * scale + 2e-10)
+    # a short step: SmoothGrad has the largest of the channels, which may be another one at its ends
+    for found, expected in slopes(parameters, gradients, value, step=1e-7):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6 * scale + 2e-9)
 
 
 @pytest.mark.parametrize("name", ROLL_OUTS)

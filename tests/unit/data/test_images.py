@@ -199,7 +199,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     side = int(MAX_PIXELS**0.5) + 1
     path = tmp_path / "bomb.png"
     Image.new("1", (side, side)).save(path)
-    with pytest.raises(BadImageError, match=re.escape(f"{path}: the image exceeds the limit")):
+    with pytest.raises(BadImageError, match=f"{re.escape(str(path))}: .* exceeds? the limit"):
         read_image(path)
 
 
