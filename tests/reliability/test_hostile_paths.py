@@ -188,7 +188,7 @@ def test_the_name_of_a_configuration_is_no_path(name, tmp_path, monkeypatch):
     for command in (("run", "own.yaml"), ("experiment", "run", "./grid.yaml")):
         ended = atcon(*command)
         assert ended.code == 2, ended
-        assert "a folder is named by it" in ended.err
+        assert "Input should be the name of a folder" in ended.err
     assert content_of(tmp_path) == before
 
 

@@ -25,7 +25,15 @@ from atcon.experiments import method_arms
 from atcon.experiments.launch import launch
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
-from atcon.training import Addend, Batch, Outcome, consistency_step, divided
+from atcon.training import (
+    Addend,
+    Batch,
+    Outcome,
+    combined,
+    consistency_step,
+    divided,
+    supervised_step,
+)
 from atcon.types import Example
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -107,14 +115,24 @@ def test_a_step_that_is_not_finite_names_its_image_and_is_not_taken(kind, where,
     assert furthest(resumed.weights(), whole.weights()) == 0
 
 
-def test_an_image_that_is_spoilt_itself_is_found_where_two_batches_meet():
+@pytest.mark.parametrize("spoilt_side", ["labelled", "unlabelled"])
+def test_where_the_images_of_two_batches_meet_those_of_both_are_named(spoilt_side):
+    """Infinite pixels are found in the first; of the second all images are named."""
     stage = Stage("combined")
-    spoiled = next(iter(spoilt(stage, "image", NAN, epoch=1)(1)))
-    step, batch = spoiled
-    images = batch.images.clone()
-    images[2, 1, 0, 0] = NAN
-    with pytest.raises(AtconError, match=f"on {batch.names[2]}: "):
-        stage.train(1, lambda _epoch: [(step, replace(batch, images=images))])
+    first, second = (batch for _, batch in Stage("supervised").schedule()(1))
+    spoiled = first if spoilt_side == "labelled" else second
+    spoiled.images[2, 1, 0, 0] = INFINITY
+    schedule = combined(
+        supervised_step(stage.labels),
+        consistency_step(stage.maps, stage.maps),
+        labelled=lambda _epoch: [first],
+        unlabelled=lambda _epoch: [second],
+    )
+    with pytest.raises(AtconError, match=r" became nan on ") as said:
+        stage.train(1, schedule)
+    named = str(said.value).partition(" on ")[2].partition(":")[0].split(", ")
+    both = [*first.names, *second.names]
+    assert named == ([first.names[2]] if spoilt_side == "labelled" else both)
 
 
 def test_a_gradient_whose_squares_overflow_would_spoil_the_optimiser():

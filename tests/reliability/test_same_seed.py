@@ -113,6 +113,7 @@ def losses_of(image_set, workers, seed=0):
     return found, [weight.detach().clone() for weight in model.parameters()]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
 def test_losses_and_weights_are_bitwise_equal_with_0_1_and_4_loader_workers(images):
     expected, weights = losses_of(images, 0)
     assert len(set(expected)) == len(expected) == 8

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM: a command ends within seconds, and says how to go on."""
 
 import os
+import select
 import signal
-import socket
 import sys
 import threading
 import time
@@ -27,10 +27,10 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone hears signals
         yield
         return
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    threading.Thread(target=_end_late, args=(ours,), daemon=True).start()
-    woken = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    threading.Thread(target=_end_late, args=(heard,), daemon=True).start()
+    woken = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     raising = {signal.SIGINT: _interrupt, signal.SIGTERM: _terminate}
     before = {
         number: signal.signal(number, handler)
@@ -43,7 +43,7 @@ def stoppable() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(woken)
-        theirs.close()
+        os.close(told)
 
 
 @contextmanager
@@ -78,25 +78,24 @@ def _sentence() -> str:
     return f"\natcon: stopped{f'; {_SAYS[-1]()}' if _SAYS else ''}\n"
 
 
-def _end_late(signals: socket.socket) -> None:
+def _end_late(signals: int) -> None:
     """Wait for a signal, then for the end of the command; end the process where that takes long.
 
     The main thread may be in code that no exception reaches, such as a read from a lost server.
+
+    Args:
+        signals: The end of a pipe that gives the number of every signal; at its end, so is this.
     """
-    with signals:
+    with open(signals, "rb", buffering=0) as heard:
         code = None
         while code is None:
-            heard = signals.recv(1)
-            if not heard:
+            number = heard.read(1)
+            if not number:
                 return
-            code = EXIT_CODES.get(signal.Signals(heard[0]))
+            code = EXIT_CODES.get(signal.Signals(number[0]))
         until = time.monotonic() + GRACE
         while (left := until - time.monotonic()) > 0:
-            signals.settimeout(left)
-            try:
-                if not signals.recv(1):
-                    return
-            except TimeoutError:
-                break
+            if select.select([heard], [], [], left)[0] and not heard.read(1):
+                return
         os.write(2, _sentence().encode())
         os._exit(code)
