@@ -1,6 +1,8 @@
 """Promise 7: of 10,000 maps and images of every bad kind, no loss and no gradient is infinite."""
 
-from itertools import product
+import copy
+from collections.abc import Iterator
+from itertools import cycle, product
 
 import pytest
 import torch
@@ -49,6 +51,19 @@ def finite(*tensors: torch.Tensor | None) -> bool:
     return all(tensor is None or bool(tensor.isfinite().all()) for tensor in tensors)
 
 
+def alternating(images: torch.Tensor, model: nn.Module) -> Iterator[tuple[torch.Tensor, nn.Module]]:
+    """Cut images into parts, for a network in turn with and without shifts.
+
+    Without them an image of zeros has a map of zeros.
+    """
+    shifted, plain = model.float(), copy.deepcopy(model).float()
+    for name, value in plain.state_dict().items():
+        if name.endswith(("bias", "running_mean")):
+            value.zero_()
+    parts = images.split(min(500, len(images) // 2))
+    yield from zip(parts, cycle((shifted, plain)), strict=False)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("grid", [(1, 1), (5,), (7, 7), (2, 3, 4)])
 @pytest.mark.parametrize("correlation", CORRELATIONS)
@@ -84,16 +99,18 @@ def test_a_mask_and_its_gradient_are_finite(mask, grid, count):
 def test_a_map_of_images_and_its_gradient_are_finite(name, count):
     entry = ATTENTION[name]
     tokens = entry.resolution == "tokens"
-    model = (transformer("vit") if tokens else network("residual")).float()
     images = fuzzed(count, 3, 32, 32) if tokens else fuzzed(count, 3, 8, 8)
-    for part in images.split(500):
+    zeros = 0
+    for part, model in alternating(images, transformer("vit") if tokens else network("residual")):
         maps = take(name, model, part, create_graph=entry.differentiable)
         assert finite(maps)
         if entry.differentiable:
-            weights = list(model.parameters())
-            assert finite(
-                *torch.autograd.grad(maps.sum(), weights, materialize_grads=True, allow_unused=True)
-            )
+            options = {"materialize_grads": True, "allow_unused": True}
+            assert finite(*torch.autograd.grad(maps.sum(), list(model.parameters()), **options))
+        zeros += int((maps.flatten(1) == 0).all(dim=1).sum())
+    assert tokens or not entry.differentiable or zeros >= count // 2 // len(KINDS), (
+        "no map of zeros among them"
+    )
 
 
 @pytest.mark.parametrize("count", NUMBERS)
@@ -101,24 +118,37 @@ def test_a_map_of_images_and_its_gradient_are_finite(name, count):
     ("matching", "correlation"), [*product(MATCHINGS, ["pearson"]), ("mask", "ssim")]
 )
 def test_a_loss_of_images_and_its_gradient_are_finite(matching, correlation, count):
-    model = network("residual", dtype=torch.float32)
-    weights = list(model.parameters())
-    loss = ConsistencyLoss(model, matching=matching, correlation=correlation, detach_mask=False)
-    images = fuzzed(count, 3, 8, 8)
-    for part in images.split(500):
-        value = loss(part)
+    choices = {"matching": matching, "correlation": correlation, "detach_mask": False}
+    for part, model in alternating(fuzzed(count, 3, 8, 8), network("residual")):
+        value = ConsistencyLoss(model, **choices)(part)
         assert finite(value)
+        weights = list(model.parameters())
         assert finite(*torch.autograd.grad(value, weights, materialize_grads=True))
 
 
-@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
-def test_a_loss_under_autocast_is_finite_with_its_gradient(kind):
+COMBINATIONS = [
+    {"matching": matching, "correlation": correlation, **mask}
+    for matching, correlation in product(MATCHINGS, CORRELATIONS)
+    for mask in ([{"mask": m} for m in MASKS] if MATCHINGS[matching].by == "mask" else [{}])
+]
+
+
+EACH = -(-FULL // len(COMBINATIONS))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("images_each", [14, pytest.param(EACH, marks=pytest.mark.slow)])
+def test_every_combination_is_finite_with_its_gradient_also_under_autocast(kind, images_each):
+    images = fuzzed(images_each * len(COMBINATIONS), 3, 8, 8)
+    if kind == torch.float16:
+        images = images.clamp(-1e4, 1e4)  # it ends at 65,504
     model = stages(torch.float32)
-    images = fuzzed(SMALL, 3, 8, 8).clamp(-1e4, 1e4)  # float16 ends at 65,504
-    with torch.autocast("cpu", dtype=kind):
-        value = ConsistencyLoss(model)(images)
-    assert finite(value)
-    assert finite(*torch.autograd.grad(value, list(model.parameters()), materialize_grads=True))
+    for part, choices in zip(images.split(images_each), COMBINATIONS, strict=True):
+        with torch.autocast("cpu", dtype=kind, enabled=kind != torch.float32):
+            value = ConsistencyLoss(model, detach_mask=False, **choices)(part)
+        assert finite(value), choices
+        weights = list(model.parameters())
+        assert finite(*torch.autograd.grad(value, weights, materialize_grads=True)), choices
 
 
 @pytest.mark.parametrize("built", ["equal logits", "zero network", "one position"])
