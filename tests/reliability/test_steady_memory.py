@@ -35,15 +35,6 @@ def _only_what_is_new() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
-def _what_is_there_already() -> Iterator[None]:
-    """What other tests left is not looked through each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def resident() -> int:
     """Bytes of memory that are in use, after what is free was given back to the system."""
     gc.collect()
