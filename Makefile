@@ -8,7 +8,7 @@ WHEEL_ENV := build/wheel-env
 OLDEST_ENV := build/oldest-env
 OLDEST := build/oldest.txt
 
-.PHONY: demo test lint format types api realdata browser slow wheel dist \
+.PHONY: demo test lint format types pip-check api realdata browser slow wheel dist \
         use-wheel reproducible oldest clean
 
 demo: .venv/.runtime
@@ -28,6 +28,8 @@ format: .venv/.development
 
 types: .venv/.development
 	$(BIN)/mypy
+
+pip-check: .venv/.development
 	$(BIN)/python -m pip check
 
 # The public API as it is now becomes what the tests hold the code to.

@@ -40,6 +40,12 @@ class LeakError(InputError):
     """What belongs together, such as a patient's recordings, is in two parts of a data set."""
 
 
+def said(error: OSError) -> str:
+    """Give the words of the system with the file that they are of, where it names one."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
 def no_such(kind: str, name: str, known: Collection[str]) -> InputError:
     """Say that a table has no such name; the nearest is given, and all are listed."""
     nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]

@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     return "".join(mark if mark.isprintable() else "�" for mark in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text holds no half of a character, which UTF-8 cannot write."""
+    return not any("\ud800" <= mark <= "\udfff" for mark in text)
+
+
 def printable_lines(text: str) -> str:
     """Do the same to each line; further ones stand further in, so none looks like the first."""
     first, *rest = map(printable, text.split("\n"))

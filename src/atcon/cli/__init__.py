@@ -3,7 +3,7 @@
 import os
 import sys
 
-from atcon.errors import AtconError
+from atcon.errors import AtconError, said
 from atcon.plain_text import printable_lines
 
 WRONG_PATH = (
@@ -18,7 +18,7 @@ WRONG_PATH = (
 
 def main() -> None:
     """Run a command; an error that a user can act on is one message, never a traceback."""
-    from atcon.cli.stopping import TerminatedError, stoppable  # noqa: PLC0415  as below
+    from atcon.cli.stopping import STOPS, exit_code_of, stoppable  # noqa: PLC0415  as below
 
     # timm's client, which fetches weights where asked to, would tell what else is installed
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -28,15 +28,12 @@ def main() -> None:
             from atcon.cli.app import app  # noqa: PLC0415  keeps `import atcon.cli` light
 
             app()
-    except KeyboardInterrupt:
-        fail("stopped", 130)
-    except TerminatedError:
-        fail("stopped", 143)
+    except STOPS as stop:
+        fail("stopped", exit_code_of(stop))
     except AtconError as error:
         fail(str(error), error.exit_code)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}", 2 if isinstance(error, WRONG_PATH) else 1)
+        fail(said(error), 2 if isinstance(error, WRONG_PATH) else 1)
 
 
 def fail(message: str, exit_code: int) -> None:

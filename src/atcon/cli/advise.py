@@ -149,7 +149,6 @@ def _recorded(
 
 
 def _show(record: Mapping[str, Any], folder: Path) -> None:
-
     from atcon.cli.display import plain_table  # noqa: PLC0415
     from atcon.cli.terminal import Terminal  # noqa: PLC0415
     from atcon.experiments.advise_text import sentences  # noqa: PLC0415

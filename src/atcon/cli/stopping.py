@@ -21,6 +21,15 @@ class TerminatedError(BaseException):
     """SIGTERM; as with Ctrl-C, nothing between the signal and the command may catch it."""
 
 
+STOPS = (KeyboardInterrupt, TerminatedError)
+"""What the two signals raise."""
+
+
+def exit_code_of(stop: BaseException) -> int:
+    """Give the exit code of a command that was stopped."""
+    return EXIT_CODES[signal.SIGTERM if isinstance(stop, TerminatedError) else signal.SIGINT]
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Within it, both signals end the command: by an exception, or else after `GRACE`."""
@@ -56,12 +65,11 @@ def resumable(says: Callable[[], str]) -> Iterator[None]:
     _SAYS.append(says)
     try:
         yield
-    except (KeyboardInterrupt, TerminatedError) as stop:
-        number = signal.SIGTERM if isinstance(stop, TerminatedError) else signal.SIGINT
+    except STOPS as stop:
         import typer  # noqa: PLC0415  its import takes long, and a signal may come before
 
         sys.stderr.write(_sentence())
-        raise typer.Exit(EXIT_CODES[number]) from None
+        raise typer.Exit(exit_code_of(stop)) from None
     finally:
         _SAYS.pop()
 

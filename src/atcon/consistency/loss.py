@@ -21,7 +21,7 @@ from atcon.consistency.details import ConsistencyDetails
 from atcon.consistency.mask_options import MaskOptions, at_progress
 from atcon.consistency.masks import Mask
 from atcon.consistency.matching import Matching
-from atcon.consistency.micro_batch import Gathered, in_float16
+from atcon.consistency.micro_batch import Gathered, at_a_time, halved, in_float16
 from atcon.consistency.prediction import disagreement
 from atcon.consistency.stochastic import draw, make_mask
 from atcon.consistency.teacher import Teacher
@@ -180,7 +180,7 @@ class ConsistencyLoss(nn.Module):
     @property
     def taken(self) -> int:
         """How many images at a time the last call took; 0 before the first."""
-        return min(self.micro_batch or self._images, self._images)
+        return at_a_time(self.micro_batch, self._images)
 
     def halve(self) -> int | None:
         """Let the next call take half as many images at a time as the last.
@@ -199,10 +199,9 @@ class ConsistencyLoss(nn.Module):
             The new `micro_batch`; None where it cannot be smaller: it is one image, or samples
             interact.
         """
-        if self.taken < 2 or self._interact():
-            return None
-        self.micro_batch = (self.taken + 1) // 2
-        return self.micro_batch
+        smaller = halved(self.taken, interact=self._interact())
+        self.micro_batch = smaller or self.micro_batch
+        return smaller
 
     def compare(
         self, images: Images, *, also: Sequence[str] = (), create_graph: bool = False

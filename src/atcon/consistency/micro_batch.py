@@ -24,6 +24,16 @@ def in_float16(images: Tensor) -> bool:
     return autocast or images.dtype == torch.float16
 
 
+def at_a_time(micro_batch: int | None, images: int) -> int:
+    """How many images at a time a loss of so many takes."""
+    return min(micro_batch or images, images)
+
+
+def halved(taken: int, *, interact: bool) -> int | None:
+    """Half as many images at a time; None where that is one already, or samples interact."""
+    return None if interact or taken < 2 else (taken + 1) // 2
+
+
 class Gathered:
     """The gradients of a sum of losses, taken one loss at a time.
 

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as v2
 from atcon.data.dicom import SUFFIXES as DICOM
 from atcon.data.dicom import dicom_size, is_dicom, read_dicom
 from atcon.errors import BadImageError, InputError
+from atcon.plain_text import is_unicode
 from atcon.types import Example, Pixels
 
 MAX_PIXELS = 89_478_485
@@ -61,7 +62,7 @@ def _named(name: object, decode: Callable[[], np.ndarray]) -> Pixels:
 
 
 def _decoded(path: Path) -> np.ndarray:
-    if any("\ud800" <= mark <= "\udfff" for mark in str(path)):
+    if not is_unicode(str(path)):
         raise BadImageError("its name is not UTF-8, so no table could hold it; rename it")
     if path.suffix.lower() in DICOM:
         return read_dicom(path, MAX_PIXELS)

@@ -13,7 +13,7 @@ from typing import Any
 
 from atcon import records
 from atcon.alone import TakenError, alone_now, is_taken, lock_of
-from atcon.errors import AtconError, InputError
+from atcon.errors import AtconError, InputError, said
 from atcon.experiments.config import changed_keys
 
 PACKAGES = ("atcon", "torch", "torchvision", "lightning-fabric", "numpy", "scikit-learn", "timm")
@@ -142,10 +142,9 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
             raise AtconError(
-                f"{where}{error.strerror or error}; what was saved before is whole: once that is "
-                f"mended, {self.how_to_go_on()}"
+                f"{said(error)}; what was saved before is whole: once that is mended, "
+                f"{self.how_to_go_on()}"
             ) from error
         finally:
             with suppress(OSError):  # of the file system that just failed

@@ -93,9 +93,8 @@ def _titles(experiment: Experiment, records: Records) -> dict[str, str]:
         for stage in record["stages"]:
             title = TITLES.get(stage) or str(record["titles"].get(stage, stage))
             found.setdefault(stage, title)
-    if not experiment.rows or "gains" in experiment.tables:
-        return found | {stage: title for stage, title in experiment.rows.items() if stage in found}
-    return {stage: title for stage, title in experiment.rows.items() if stage in found}
+    own = {stage: title for stage, title in experiment.rows.items() if stage in found}
+    return own if experiment.rows and "gains" not in experiment.tables else found | own
 
 
 def _plain(table: PaperTable, first: Record) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from atcon.errors import InputError
-from atcon.plain_text import printable
+from atcon.plain_text import is_unicode, printable
 
 LARGEST = 20_000
 """Values of a text, each alias counted as what it stands for: nine lines can hold a billion."""
@@ -101,7 +101,7 @@ def _check(node: Node, source: str) -> None:
 def _check_scalar(node: ScalarNode, kind: str, where: str) -> None:
     if kind == "int" and len(node.value) > _DIGITS:
         raise InputError(f"{where}: a number of {len(node.value)} digits; give a smaller one")
-    if any("\ud800" <= mark <= "\udfff" for mark in node.value):
+    if not is_unicode(node.value):
         raise InputError(f"{where}: {node.value!r} is not Unicode text")
 
 

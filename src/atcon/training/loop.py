@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -139,6 +140,7 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
         AtconError: A loss or a gradient is not finite; the message names the images. Or what is
             saved would not be, or the memory is not enough.
     """
+    take = partial(_take, state, backend, processes, scaled, relief)
     check_values(state.state_dict(), f"after {state.epoch} epochs")
     if keep_start and state.epoch == 0 and not state.start:
         state.start = processes.same(lambda: dict(validate()))
@@ -146,9 +148,7 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
     while state.epoch < epochs and not state.selection.stops():
         number = state.epoch + 1
         began = time.perf_counter()
-        logged = _run_epoch(
-            state, schedule, number, seed, backend, observer, processes, scaled, relief
-        )
+        logged = _run_epoch(take, schedule, number, seed, observer, processes)
         check_values(state.state_dict(), f"after epoch {label(number):g}")
         with state.judged():
             validation = processes.same(lambda: dict(validate()))
@@ -165,15 +165,12 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
 
 
 def _run_epoch(
-    state: TrainingState,
+    take: Callable[[Step, Batch], dict[str, float]],
     schedule: Schedule,
     epoch: int,
     seed: int,
-    backend: Backend,
     observer: Observer,
     processes: Processes,
-    scaled: bool,
-    relief: Relief,
 ) -> dict[str, float | None]:
     """Take the epoch's steps; give the means of what they logged.
 
@@ -185,7 +182,7 @@ def _run_epoch(
         own = () if processes.first else ("process", processes.rank)
         torch.manual_seed(seed_of(seed, "epoch", epoch, *own))
         for done, (step, batch) in enumerate(schedule(epoch), 1):
-            values = _take(step, batch, state, backend, processes, scaled, relief)
+            values = take(step, batch)
             for key, value in values.items():
                 totals.setdefault(key, []).append(value)
             observer.step(epoch, done, values)
@@ -193,13 +190,13 @@ def _run_epoch(
 
 
 def _take(
-    step: Step,
-    batch: Batch,
     state: TrainingState,
     backend: Backend,
     processes: Processes,
     scaled: bool,
     relief: Relief,
+    step: Step,
+    batch: Batch,
 ) -> dict[str, float]:
     """Take a step; give its loss, and what it logged, of the batch of all processes.
 

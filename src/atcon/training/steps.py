@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from atcon.attention import logits_of
 from atcon.consistency import ConsistencyLoss
-from atcon.consistency.micro_batch import Gathered, in_float16
+from atcon.consistency.micro_batch import Gathered, at_a_time, halved, in_float16
 from atcon.types import Images, Logits
 
 BatchNormPolicy = Literal["frozen", "batch"]
@@ -94,7 +94,7 @@ class SupervisedLoss(nn.Module):
     @property
     def taken(self) -> int:
         """How many images at a time the last call took; 0 before the first."""
-        return min(self.micro_batch or self._images, self._images)
+        return at_a_time(self.micro_batch, self._images)
 
     def halve(self) -> int | None:
         """Let the next call take half as many images at a time as the last.
@@ -103,10 +103,9 @@ class SupervisedLoss(nn.Module):
             The new `micro_batch`; None where it cannot be smaller: it is one image, or BatchNorm
             trains with the statistics of the batch.
         """
-        if self.taken < 2 or self.batch_norm == "batch":
-            return None
-        self.micro_batch = (self.taken + 1) // 2
-        return self.micro_batch
+        smaller = halved(self.taken, interact=self.batch_norm == "batch")
+        self.micro_batch = smaller or self.micro_batch
+        return smaller
 
     def _of(self, images: Images, labels: Tensor) -> Tensor:
         return cross_entropy(logits_of(self.model(images)), labels, multi_label=self.multi_label)
