@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atcon import records
 from atcon.errors import InputError, no_such
 from atcon.experiments.cell_record import RESAMPLED
 from atcon.experiments.config import load_config
 from atcon.experiments.paper import Paper
-from atcon.experiments.sections import FolderName, RunConfig
+from atcon.experiments.sections import FolderName, RunConfig, one_of
 
 Table = Literal[
     "values", "gains", "validation", "calibration", "classes", "seconds", "rules",
@@ -59,7 +59,7 @@ class Experiment(BaseModel):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = ()
     against: tuple[str, ...] = ("supervised",)
     rows: dict[str, str] = {}
-    metrics: tuple[str, ...] = ("map", "f1", "iou")
+    metrics: tuple[Annotated[str, one_of(lambda: RESAMPLED)], ...] = ("map", "f1", "iou")
     tables: tuple[Table, ...] = ("gains", "seconds")
     paper: Paper | None = None
     events: str | None = None
@@ -74,14 +74,6 @@ class Experiment(BaseModel):
         if missing and "lengths" not in self.tables:
             raise ValueError(f"missing: {', '.join(missing)} (what is run is said by these)")
         return self
-
-    @field_validator("metrics")
-    @classmethod
-    def _recorded(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        for metric in metrics:
-            if metric not in RESAMPLED:
-                raise ValueError(f"no {metric}: records of cells hold {', '.join(RESAMPLED)}")
-        return metrics
 
     @property
     def cells(self) -> list["Cell"]:

@@ -17,12 +17,7 @@ AboveZero = Annotated[float, Field(gt=0)]
 BadImage = Literal["skip", "error"]
 
 
-def _name_of(part: str, table: str) -> AfterValidator:
-    """Accept the names of a table only; it is loaded when a name is given, and torch with it."""
-    return _one_of(lambda: getattr(import_module(f"atcon.{part}"), table))
-
-
-def _one_of(known: Callable[[], Iterable[str]]) -> AfterValidator:
+def one_of(known: Callable[[], Iterable[str]]) -> AfterValidator:
     """Accept certain names only, which are asked for when one is given."""
 
     def check(name: str) -> str:
@@ -33,6 +28,11 @@ def _one_of(known: Callable[[], Iterable[str]]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _name_of(part: str, table: str) -> AfterValidator:
+    """Accept the names of a table only; it is loaded when a name is given, and torch with it."""
+    return one_of(lambda: getattr(import_module(f"atcon.{part}"), table))
 
 
 def _as_range(value: Any) -> Any:
@@ -60,7 +60,7 @@ def _as_every(value: Any) -> Any:
 
 def _stopping_rule() -> AfterValidator:
     """Accept `auto`, `validation`, and the names of the stopping rules."""
-    return _one_of(lambda: ("auto", "validation", *import_module("atcon.training").STOPPING_RULES))
+    return one_of(lambda: ("auto", "validation", *import_module("atcon.training").STOPPING_RULES))
 
 
 _NAME_BYTES = 150

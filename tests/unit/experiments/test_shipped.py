@@ -86,7 +86,8 @@ def test_cells_name_their_network_where_there_are_several(tmp_path):
         (FULL + "small: {of: tabel2}\n", "table2"),
         ("- a list\n", "an experiment is a mapping"),
         (FULL + "kind: new\n", "kind"),
-        (FULL + "metrics: [mapp]\n", "metrics = .* no mapp: records of cells hold map, f1"),
+        (FULL + "metrics: [mapp]\n", r"metrics.0 = 'mapp': .* did you mean 'map'"),
+        (FULL + 'metrics: ["\\e[31mred"]\n', r"metrics.0 = '\\x1b\[31mred': "),
     ],
 )
 def test_a_wrong_file_is_refused_with_what_is_wrong(tmp_path, text, said):
