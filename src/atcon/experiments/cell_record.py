@@ -9,7 +9,7 @@ import numpy as np
 from atcon import records
 from atcon.errors import InputError
 from atcon.evaluation import on_resamples, point, resample_weights
-from atcon.experiments.compare_metrics import METRICS
+from atcon.experiments.compare_metrics import METRICS, f1_by_class
 from atcon.experiments.compare_records import Answers, read_answers, read_folders
 from atcon.experiments.folder import RunFolder
 from atcon.experiments.monitoring import monitored_record
@@ -70,6 +70,7 @@ def _put_together(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, An
         entry |= {"same_as": twin} if twin else _measures(own, weights, least)
         if not twin:
             entry["per_class"] = {name: one["f1"] for name, one in ours["per_class"].items()}
+            entry["per_class_resampled"] = _by_class(run.classes, own, weights)
         if stage in SCATTERED and not twin:
             entry["agreement"] = _agreement(own)
         stages[stage] = entry
@@ -110,6 +111,14 @@ def _measures(answers: Answers, weights: np.ndarray, least: np.ndarray) -> dict[
         "resampled": {
             name: " ".join(map(_whole, on_resamples(metrics[name], weights))) for name in RESAMPLED
         },
+    }
+
+
+def _by_class(classes: Sequence[str], answers: Answers, weights: np.ndarray) -> dict[str, str]:
+    """F1 of every class on the resamples."""
+    columns = on_resamples(f1_by_class(answers), weights).T
+    return {
+        name: " ".join(map(_whole, column)) for name, column in zip(classes, columns, strict=True)
     }
 
 

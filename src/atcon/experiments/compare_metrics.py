@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from atcon.evaluation import (
+    ClassMetric,
     Metric,
     f1,
+    f1_per_class,
     max_box_accuracy,
     mean_average_precision,
     predict,
@@ -35,8 +37,17 @@ class Measure:
     digits: int = 3
 
 
+def f1_by_class(answers: Answers) -> ClassMetric:
+    """F1 of every class, whose mean is the metric `f1`."""
+    return f1_per_class(answers.labels, _predicted(answers))
+
+
+def _predicted(answers: Answers) -> np.ndarray:
+    return predict(answers.probabilities, multi_label=answers.multi_label)
+
+
 def _f1(answers: Answers) -> Metric:
-    return f1(answers.labels, predict(answers.probabilities, multi_label=answers.multi_label))
+    return f1(answers.labels, _predicted(answers))
 
 
 def _f1_tuned(answers: Answers) -> Metric:

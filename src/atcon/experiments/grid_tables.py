@@ -88,7 +88,7 @@ def _tables(experiment: Experiment, records: Records, against: str | None) -> li
             ]
         elif table == "values":
             drawn += [values_table(records, metric) for metric in experiment.metrics]
-        else:
+        elif table != "classes":  # which are drawn as the paper's tables are
             drawn.append(_OTHERS[table](records))
     return drawn
 
@@ -166,33 +166,6 @@ def seconds_table(records: Records) -> str:
             row.append(f"{spent:.0f} s; {kept}")
         rows.append(row)
     return markdown(["seconds of training; epoch kept", *(f"N = {count}" for count in sizes)], rows)
-
-
-def classes_table(records: Records) -> str:
-    """F1 of every class on the test samples: the mean over seeds."""
-    names, columns = _titles(records), []
-    classes = _classes(records)
-    for count in _sizes(records):
-        own = list(_of_size(records, count).values())
-        for label in classes:
-            column = [f"{label}, N = {count}"]
-            for stage in names:
-                values = [entry_of(record, stage)["per_class"][label] for record in own]
-                known = [value for value in values if value is not None]
-                column.append(f"{np.mean(known):.1f}" if known else NOTHING)
-            columns.append(column)
-    heads, *body = zip(["F1 by class", *names.values()], *columns, strict=True)
-    return markdown(heads, body)
-
-
-def _classes(records: Records) -> list[str]:
-    for record in records.values():
-        if "per_class" not in entry_of(record, "supervised"):
-            raise InputError(
-                f"{record['cell']} was recorded before F1 was kept by class: compute it anew"
-            )
-    first = next(iter(records.values()))
-    return list(entry_of(first, "supervised")["per_class"])
 
 
 def rules_table(records: Records) -> str:
@@ -287,7 +260,6 @@ def _rounds(cell: Cell, record: Record) -> list[dict[str, Any]]:
 _OTHERS: dict[str, Callable[[Records], str]] = {
     "validation": validation_table,
     "calibration": calibration_table,
-    "classes": classes_table,
     "seconds": seconds_table,
     "rules": rules_table,
     "lowest_quartile": quartile_table,

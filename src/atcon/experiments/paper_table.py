@@ -1,7 +1,7 @@
 """A table as the paper has it: its numbers beside those of the records, as plain data."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from atcon.errors import InputError
 from atcon.evaluation import holm, paired_over_seeds
 from atcon.experiments.cell_record import values_on_resamples
-from atcon.experiments.compare_metrics import METRICS
+from atcon.experiments.compare_metrics import METRICS, Measure
 from atcon.experiments.grid import Cell, Experiment
 from atcon.experiments.paired import CLEAR, Measured, compared
 from atcon.experiments.paper import Printed
@@ -20,6 +20,8 @@ LEVEL = 0.95
 DRAWS = 2000
 VALIDATED = "validation_f1"
 """F1 on the validation images, as the supplement's table of SVHN has it."""
+OF_CLASS = "F1 of "
+"""F1 of one class, as table 1 has it; the name of the class follows."""
 TITLES = {"supervised": "supervised", "consistency": "ours", "uniform": "uniform mask"}
 
 
@@ -77,21 +79,23 @@ class PaperTable:
 
 def has_paper_table(experiment: Experiment) -> bool:
     """Whether it names the rows or the numbers of a table of the paper."""
-    return experiment.paper is not None or bool(experiment.rows)
+    return experiment.paper is not None or bool(experiment.rows) or "classes" in experiment.tables
 
 
 def paper_tables(experiment: Experiment, records: Records) -> list[PaperTable]:
-    """Put the tables of an experiment together, one per metric.
+    """Put the tables of an experiment together, one per metric, and one per class if it asks so.
 
     Differences, intervals and stars are those of `compared`: paired over seeds and test samples,
     Holm's correction over the rows of a column. Of F1 on the validation samples there is one number
     a seed, so its interval is Student's over the seeds.
 
     Raises:
-        InputError: A record lacks the validation samples that a table is about.
+        InputError: A record lacks the validation samples, or the classes, that a table is about.
     """
-    metrics = tuple(experiment.paper.values) if experiment.paper else experiment.metrics
-    return [_table(experiment, records, metric) for metric in metrics]
+    metrics = [*(experiment.paper.values if experiment.paper else experiment.metrics)]
+    if "classes" in experiment.tables:
+        metrics += [f"{OF_CLASS}{name}" for record in records.values() for name in _classes(record)]
+    return [_table(experiment, records, metric) for metric in dict.fromkeys(metrics)]
 
 
 def _table(experiment: Experiment, records: Records, metric: str) -> PaperTable:
@@ -102,10 +106,29 @@ def _table(experiment: Experiment, records: Records, metric: str) -> PaperTable:
         for network in experiment.networks or ("",)
         for row in _rows(experiment, records, metric, network)
     ]
-    title = "F1 on the validation set" if metric == VALIDATED else METRICS[metric].title
+    title = "F1 on the validation set" if metric == VALIDATED else _measure(metric).title
     return PaperTable(
         metric, title, experiment.per_class, titles.get(against, against), tuple(rows)
     )
+
+
+def _measure(metric: str) -> Measure:
+    """Give a metric of the table of metrics, or that of one class."""
+    return replace(METRICS["f1"], title=metric) if _class_of(metric) else METRICS[metric]
+
+
+def _class_of(metric: str) -> str:
+    """Give the class that a metric is of; empty if it is of all."""
+    return metric.removeprefix(OF_CLASS) if metric.startswith(OF_CLASS) else ""
+
+
+def _classes(record: Record) -> Iterable[str]:
+    entry: Record = entry_of(record, "supervised").get("per_class_resampled", {})
+    if not entry:
+        raise InputError(
+            f"{record['cell']} was recorded before F1 was kept by class: compute it anew"
+        )
+    return entry
 
 
 def titles_of(experiment: Experiment, records: Records) -> dict[str, str]:
@@ -160,13 +183,14 @@ def _column(
     known = [
         one for one in stages if records and all(one in record["stages"] for record in records)
     ]
-    if not known:
+    other = _class_of(metric) and any(_class_of(metric) not in _classes(one) for one in records)
+    if not known or other:
         return {}
     if metric == VALIDATED:
         return _validated_column(records, known, against)
     rows = [measured(records, stage, metric) for stage in known]
     reference = known.index(against) if against in known else 0
-    found = compared(rows, reference, METRICS[metric], level=LEVEL, seed=0, draws=DRAWS)
+    found = compared(rows, reference, _measure(metric), level=LEVEL, seed=0, draws=DRAWS)
     return {
         stage: _compared_entry(one, len(records)) for stage, one in zip(known, found, strict=True)
     }
@@ -212,11 +236,12 @@ def entry_of(record: Record, stage: str) -> Record:
 def measured(records: Sequence[Record], stage: str, metric: str) -> Measured:
     """Give a metric of a stage on the test samples, and on their resamples, a row per record."""
     entries = [entry_of(record, stage) for record in records]
-    scale = METRICS[metric].scale
-    points = [entry["test"][metric] for entry in entries]
+    scale, label = _measure(metric).scale, _class_of(metric)
+    value, resampled = ("per_class", "per_class_resampled") if label else ("test", "resampled")
+    points = [entry[value][label or metric] for entry in entries]
     return Measured(
         np.array([np.nan if one is None else one / scale for one in points]),
-        np.stack([values_on_resamples(entry["resampled"][metric]) for entry in entries]),
+        np.stack([values_on_resamples(entry[resampled][label or metric]) for entry in entries]),
     )
 
 

@@ -94,6 +94,56 @@ def test_html_escapes_labels_and_needs_nothing_else(experiment, cells):
     assert "http" not in drawn
 
 
+@pytest.fixture
+def by_class(tmp_path):
+    """An experiment that asks for F1 of its classes, one of which the paper has too."""
+    text = YAML.replace("tables: []", "tables: [classes]").replace(
+        "  stars:", '    F1 of cares: "table1_video.16.baseline.cares"\n  stars:'
+    )
+    text = text.replace("values: {map:", "values:\n    map:").replace('{n}"}', '{n}"', 1)
+    (tmp_path / "mine.yaml").write_text(text)
+    experiment = experiment_of(str(tmp_path / "mine.yaml"))
+    cells = {cell: cell_of(cell.per_class, cell.seed) for cell in experiment.cells}
+    for record in cells.values():
+        for stage, lift in (("supervised", 0), ("consistency", 5), ("uniform", 0)):
+            record["stages"][stage]["per_class"] = {"<b>|%": 50.0 + lift, "never": None}
+            record["stages"][stage]["per_class_resampled"] = {
+                "<b>|%": " ".join(str(5000 + 100 * lift + move) for move in range(200)),
+                "never": " ".join("-" * 200),
+            }
+    return experiment, cells
+
+
+def test_f1_of_every_class_has_a_table_the_papers_classes_too(by_class):
+    tables = {table.metric: table for table in paper_tables(*by_class)}
+    assert list(tables) == ["map", "F1 of cares", "F1 of <b>|%", "F1 of never"]
+    before, after, _ = (row.entries[0] for row in tables["F1 of <b>|%"].rows)
+    assert before.value == pytest.approx(50)
+    assert after.difference.value == pytest.approx(5)
+    assert after.difference.star
+    other = tables["F1 of cares"].rows[0].entries[0]
+    assert (other.printed.value, other.value) == (30.7, None)
+    assert tables["F1 of never"].rows[0].entries[0].value is None
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_name_of_a_class_is_text_in_every_form(by_class, form):
+    drawn = drawn_as(form, *by_class)
+    named = {
+        "text": "F1 of <b>/%", "csv": "F1 of <b>|%", "latex": r"F1 of <b>|\%",
+        "html": "F1 of &lt;b&gt;|%",
+    }  # fmt: skip
+    assert named[form] in drawn
+
+
+def test_records_without_f1_by_class_are_named(by_class):
+    experiment, cells = by_class
+    for record in cells.values():
+        del record["stages"]["supervised"]["per_class_resampled"]
+    with pytest.raises(InputError, match="n2-seed-0 was recorded before F1 was kept by class"):
+        tables_of(experiment, cells)
+
+
 def test_a_form_that_does_not_exist_is_refused_by_name(experiment, cells):
     with pytest.raises(InputError, match="latex"):
         drawn_as("latx", experiment, cells)
