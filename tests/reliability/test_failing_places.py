@@ -154,6 +154,37 @@ def test_data_that_vanish(images, begun, whole, late, monkeypatch):
     assert_resumed(images, begun, whole)
 
 
+def given_away(images):
+    """An image loses its place to another of its class, byte for byte."""
+    first, second, *_ = sorted((images / "green").iterdir())
+    shutil.copy(first, second)
+
+
+def relabelled(images):
+    """All images change their classes."""
+    for old, new in (("green", "away"), ("red", "green"), ("away", "red")):
+        (images / old).rename(images / new)
+
+
+def fewer(images):
+    for path in sorted((images / "red").iterdir())[::2]:
+        path.unlink()
+
+
+@pytest.mark.parametrize("change", [given_away, relabelled, fewer])
+def test_data_that_are_others_when_a_run_goes_on(images, begun, whole, change, tmp_path):
+    away = images.with_name("unchanged")
+    images.rename(away)
+    shutil.copytree(away, images)
+    try:
+        change(images)
+        assert_ended(images, begun, 2, "split.json: the data have changed", "put them back")
+    finally:
+        shutil.rmtree(images)
+        away.rename(images)
+    assert_resumed(images, begun, whole)
+
+
 @contextmanager
 def mounted(place, size):
     """A disk of its own."""

@@ -188,6 +188,24 @@ def test_under_a_scaler_an_overflow_leaves_the_step_out_and_the_next_ones_are_ta
     assert fabric.strategy.precision.scaler.get_scale() == 2.0**15
 
 
+def test_under_a_scaler_a_long_row_of_overflows_is_no_matter_of_scale_and_ends_the_run():
+    fabric = Fabric(accelerator="cpu", plugins=MixedPrecision("16-mixed", "cpu"))
+    stage = Stage("supervised", dtype=torch.float32)
+    stage.state.optimizer = fabric.setup_optimizers(stage.state.optimizer)
+    start, taken = stage.weights(), []
+
+    def schedule(epoch):
+        for step, batch in spoilt(stage, "gradient", INFINITY, epoch=epoch)(epoch):
+            if BAD in batch.names:
+                taken.append(epoch)
+                yield step, batch
+
+    with pytest.raises(AtconError, match=f"became nan for the 25th step in a row on {BAD}: "):
+        stage.train(100, schedule, backend=fabric, scaled=True)
+    assert len(taken) == 25
+    assert furthest(stage.weights(), start) == 0
+
+
 @pytest.mark.parametrize("micro_batch", [None, 2])
 @pytest.mark.parametrize(
     ("preset", "correlation", "value"),

@@ -3,6 +3,7 @@
 There is no GPU: a hook raises PyTorch's error where a network sees more images than fit.
 """
 
+import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from training import IMAGES, Plain, Stage, batches_of, furthest, without_dropout
 from atcon.consistency import ConsistencyLoss, MaskOptions
 from atcon.consistency import loss as losses
 from atcon.errors import AtconError
+from atcon.experiments import bench, judge
 from atcon.experiments.launch import launch
 from atcon.experiments.progress import Progress
 from atcon.experiments.run import run
@@ -30,6 +32,7 @@ from atcon.training import (
     divided,
     every_batch,
     halve_largest,
+    in_parts,
 )
 from atcon.training import steps as training_steps
 
@@ -266,6 +269,100 @@ def test_a_run_goes_on_with_smaller_parts_says_so_and_ends_alike(tmp_path, monke
     lines = read_lines(tmp_path / "run" / "metrics.jsonl")
     parts = {line["stage"]: line.get("micro_batch") for line in lines}
     assert parts == {"supervised": None, "consistency": 2, "uniform": 2}
+
+
+@pytest.mark.parametrize(("count", "size", "room"), [(7, 3, 9), (7, 7, 2), (5, 4, 1), (0, 3, 1)])
+def test_what_is_evaluated_is_taken_in_parts_that_there_is_room_for(count, size, room):
+    def take(part):
+        if part.stop - part.start > room:
+            raise out_of_memory()
+        return list(range(count))[part]
+
+    taken = list(in_parts(take, count, size))
+    assert [number for _, numbers in taken for number in numbers] == list(range(count))
+    assert all(numbers == list(range(count))[part] for part, numbers in taken)
+    assert max((len(numbers) for _, numbers in taken), default=0) <= min(size, room)
+
+
+def test_where_there_is_no_room_for_one_image_that_is_said():
+    def take(part):
+        raise out_of_memory()
+
+    with pytest.raises(AtconError, match=r"ran out on one image: free the device \(CUDA out of "):
+        list(in_parts(take, 3, 3))
+
+
+def test_a_run_is_evaluated_in_smaller_parts_and_ends_alike(tmp_path, monkeypatch):
+    own = (
+        "controls.uniform=false",
+        "consistency.epochs=1",
+        "evaluation.batch_size=5",
+        "evaluation.consistency_images=11",
+    )
+    run(tiny(*EXACT, *own), tmp_path / "whole")
+    refused = set()
+
+    def room_for_two(what, plain):
+        def called(*given, **options):
+            if max(map(len, filter(torch.is_tensor, given))) > 2:
+                refused.add(what)
+                raise out_of_memory()
+            return plain(*given, **options)
+
+        return called
+
+    monkeypatch.setattr(bench, "logits_of", room_for_two("validation", bench.logits_of))
+    monkeypatch.setattr(judge, "trace", room_for_two("one map", judge.trace))
+    monkeypatch.setattr(
+        ConsistencyLoss, "compare", room_for_two("all maps", ConsistencyLoss.compare)
+    )
+    run(tiny(*EXACT, *own), tmp_path / "run")
+    assert refused == {"validation", "one map", "all maps"}
+    for stage in ("supervised", "consistency"):
+        for table in (f"predictions/{stage}.csv", f"localisation/{stage}.csv"):
+            ours, theirs = (read_table(tmp_path / name / table) for name in ("run", "whole"))
+            assert [row["name"] for row in ours] == [row["name"] for row in theirs]
+            for mine, other in zip(ours, theirs, strict=True):
+                assert mine.keys() == other.keys()
+                for column, value in mine.items():
+                    assert alike(value, other[column]), column
+
+
+def read_table(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def alike(one, other):
+    try:
+        return one == other or float(one) == pytest.approx(float(other), abs=2e-6)
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (out_of_memory(), "the memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.): "),
+        (MemoryError(), "the memory ran out (of the machine): free some"),
+    ],
+)
+def test_no_command_ends_in_a_traceback_where_memory_runs_out(error, says, monkeypatch):
+    def fails():
+        raise error
+
+    monkeypatch.setattr("atcon.cli.app.app", fails)
+    ended = atcon("attend")
+    assert (ended.code, says in ended.err, "Traceback" in ended.err) == (1, True, False)
+
+
+def test_another_error_of_a_run_is_not_taken_for_it(monkeypatch):
+    def fails():
+        raise RuntimeError("another one")
+
+    monkeypatch.setattr("atcon.cli.app.app", fails)
+    with pytest.raises(RuntimeError, match="another one"):
+        atcon("attend")
 
 
 @pytest.mark.slow

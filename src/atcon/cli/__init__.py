@@ -15,6 +15,9 @@ WRONG_PATH = (
 )
 """What the system says of a path that the user can change; anything else is not wrong input."""
 
+_FULL = "OutOfMemoryError"
+"""What PyTorch, which need not be loaded, raises where the memory of a device runs out."""
+
 
 def main() -> None:
     """Run a command; an error that a user can act on is one message, never a traceback."""
@@ -34,6 +37,11 @@ def main() -> None:
         fail(str(error), error.exit_code)
     except OSError as error:
         fail(said(error), 2 if isinstance(error, WRONG_PATH) else 1)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or type(error).__name__ == _FULL):
+            raise
+        about = str(error).partition("\n")[0] or "of the machine"
+        fail(f"the memory ran out ({about}): free some, or give fewer or smaller images", 1)
 
 
 def fail(message: str, exit_code: int) -> None:

@@ -39,6 +39,15 @@ class Decoded:
     skipped: tuple[tuple[str, str], ...]
     hashes: dict[str, str]
 
+    def rows(self, part: slice) -> "Decoded":
+        """Some of them; those that were skipped are told again."""
+        return replace(
+            self,
+            pixels=self.pixels[part],
+            labels=self.labels[part],
+            examples=self.examples[part],
+        )
+
 
 class Reader:
     """Reads images of a set, squashed to `size`, each once: what was tried is kept until taken."""

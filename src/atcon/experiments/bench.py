@@ -28,6 +28,7 @@ from atcon.training import (
     cross_entropy,
     divided,
     generator_of,
+    in_parts,
     seed_of,
 )
 from atcon.types import Example
@@ -121,12 +122,13 @@ def probabilities_of(
 def _logits_over(network: Network, pixels: Tensor, fabric: Fabric) -> Tensor:
     """Give the logits `[n, class]` in double precision; leaves evaluation mode on."""
     network.module.eval()
-    parts = []
-    for chunk in torch.split(pixels, EVALUATION_BATCH):
+
+    def ask(part: slice) -> Tensor:
         with fabric.autocast():
-            logits = logits_of(network.module(inputs_of(chunk, network, fabric.device)))
-        parts.append(logits.double())
-    return torch.cat(parts)
+            inputs = inputs_of(pixels[part], network, fabric.device)
+            return logits_of(network.module(inputs)).double()
+
+    return torch.cat([made for _, made in in_parts(ask, len(pixels), EVALUATION_BATCH)])
 
 
 def squash_logits(logits: Tensor, *, multi_label: bool) -> np.ndarray:

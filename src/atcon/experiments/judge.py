@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -25,6 +26,7 @@ from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.progress import Progress
 from atcon.experiments.sections import RunConfig
 from atcon.models import Network
+from atcon.training import in_parts
 from atcon.types import Example
 
 MASK = "mask"
@@ -143,17 +145,14 @@ def judge(
         verdicts.examples += batch.examples
         verdicts.skipped += batch.skipped
         verdicts.hashes.update(batch.hashes)
+        count = len(batch.examples)
+        known = count > 0 and batch.examples[0].name in measured
         for stage, part in growing.items():
-            with fabric.autocast():
-                inputs = inputs_of(batch.pixels, part.network, fabric.device)
-                known = batch.examples and batch.examples[0].name in measured
-                comparison = (
-                    part.loss.compare(inputs, also=MAPS[:2])
-                    if known
-                    else _grad_cam_alone(part.network, layer, inputs)
-                )
-            _note(part, comparison, batch, size, multi_label=image_set.multi_label)
-            _picture(verdicts, stage, comparison, batch, pictured)
+            ask = partial(_ask, part, batch, layer, fabric, known)
+            for rows, comparison in in_parts(ask, count, count):
+                some = batch.rows(rows)
+                _note(part, comparison, some, size, multi_label=image_set.multi_label)
+                _picture(verdicts, stage, comparison, some, pictured)
         for name, reason in batch.skipped:
             progress.note(f"skipped {name}: {reason}")
         progress.advance({}, len(batch.examples) + len(batch.skipped))
@@ -161,6 +160,17 @@ def judge(
     verdicts.labels = np.concatenate(labels)
     verdicts.stages = {stage: part.joined() for stage, part in growing.items()}
     return verdicts
+
+
+def _ask(
+    part: _Growing, batch: Decoded, layer: str, fabric: Fabric, known: bool, rows: slice
+) -> Comparison:
+    """Ask a network about some images of a batch; for their consistency where it shall be known."""
+    with fabric.autocast():
+        inputs = inputs_of(batch.pixels[rows], part.network, fabric.device)
+        if known:
+            return part.loss.compare(inputs, also=MAPS[:2])
+        return _grad_cam_alone(part.network, layer, inputs)
 
 
 def _measured(

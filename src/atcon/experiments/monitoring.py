@@ -15,7 +15,7 @@ from atcon.experiments.bench import Bench, inputs_of
 from atcon.experiments.method_arms import consistency_loss
 from atcon.experiments.stages import Plan
 from atcon.experiments.supervised_arms import supervised
-from atcon.training import generator_of
+from atcon.training import generator_of, in_parts
 
 TARGET = "cross_entropy"
 """The supervised loss on the validation images."""
@@ -45,17 +45,19 @@ def monitor_of(bench: Bench) -> Callable[[], dict[str, float]] | None:
         )
     generator = generator_of(bench.config.seed, "monitored")
     drawn = torch.randperm(len(bench.validation.examples), generator=generator)
-    chunks = torch.split(bench.validation.pixels[drawn[:count]], bench.config.evaluation.batch_size)
+    pixels, size = bench.validation.pixels[drawn[:count]], bench.config.evaluation.batch_size
     module = bench.network.module
     method = consistency_loss(bench.config, module, bench.layer).method
 
+    def ask(part: slice) -> dict[tuple[str, str], torch.Tensor]:
+        images = inputs_of(pixels[part], bench.network, bench.fabric.device)
+        _, layer = resolve_layer(module, bench.layer, images)
+        with bench.fabric.autocast():
+            return monitored_losses(module, images, layer, method)
+
     def measure() -> dict[str, float]:
         totals: dict[str, list[torch.Tensor]] = {}
-        for chunk in chunks:
-            images = inputs_of(chunk, bench.network, bench.fabric.device)
-            _, layer = resolve_layer(module, bench.layer, images)
-            with bench.fabric.autocast():
-                found = monitored_losses(module, images, layer, method)
+        for _, found in in_parts(ask, len(pixels), size):
             for names, values in found.items():
                 totals.setdefault(key_of(*names), []).append(values)
         means = {key: float(torch.cat(each).double().mean()) for key, each in totals.items()}

@@ -1,7 +1,9 @@
 """Which images a run trains on, chooses by, watches and judges; no image is in two parts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from atcon.data import (
     Decoded,
@@ -20,6 +22,8 @@ from atcon.experiments.resampling import groups_of
 from atcon.experiments.sections import RunConfig
 from atcon.types import Example
 
+_NAMED = 3
+_PARTS = ("train", "validation", "test", "unlabelled")
 POOL = "pool"
 """As `consistency.unlabelled_root`: what is left of the data set's own training images."""
 
@@ -87,6 +91,46 @@ def twins_of(parts: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
         first = {sha: f"{name} ({part})" for name, sha in reversed(list(hashes.items()))}
         seen = {**first, **seen}
     return found
+
+
+def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """See that a run goes on with the images that it was begun with.
+
+    Args:
+        before: What `split.json` held so far.
+        now: What it shall hold.
+        path: Where it lies, for errors.
+
+    Raises:
+        InputError: A part has other images, or an image other content, labels or group; all that
+            differ are counted, and some named.
+    """
+    for part in _PARTS:
+        if part not in before or part not in now:
+            continue
+        old, new = _by_name(before[part], path), _by_name(now[part], path)
+        changed = [name for name in {**old, **new} if _differ(old.get(name), new.get(name))]
+        if changed:
+            others = f" and {len(changed) - _NAMED} others" if len(changed) > _NAMED else ""
+            raise InputError(
+                f"{path}: the data have changed since this run was begun: {part} differs in "
+                f"{', '.join(changed[:_NAMED])}{others}; put them back, or choose another --out"
+            )
+
+
+def _by_name(entries: Iterable[Mapping[str, Any]], path: Path) -> dict[str, Mapping[str, Any]]:
+    try:
+        return {entry["name"]: entry for entry in entries}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is no record of a split ({error!r})") from error
+
+
+def _differ(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
+    """Whether something that both say is not the same; an image that was not opened has no hash."""
+    if old is None or new is None:
+        return True
+    common = [key for key in old if key in new and None not in (old[key], new[key])]
+    return any(old[key] != new[key] for key in common)
 
 
 def followed_of(config: RunConfig, reader: Reader, split: Split) -> Decoded | None:

@@ -26,7 +26,7 @@ from atcon.experiments.gallery import draw_pictured, write_gallery
 from atcon.experiments.judge import Verdicts, guided_activations, judge, try_maps
 from atcon.experiments.launch import launch
 from atcon.experiments.method_arms import consistency_loss
-from atcon.experiments.parts import followed_of, split_of, twins_of, unlabelled_of
+from atcon.experiments.parts import check_unchanged, followed_of, split_of, twins_of, unlabelled_of
 from atcon.experiments.progress import Progress
 from atcon.experiments.resampling import groups_of, resampled_record, weights_for
 from atcon.experiments.sections import RunConfig
@@ -244,7 +244,11 @@ def _thresholds(bench: Bench, network: Network) -> Any:
 def _write_split(
     bench: Bench, image_set: ImageSet, split: Split, verdicts: Verdicts | None = None
 ) -> None:
-    """Write `split.json`; what is known of the test images only after they were opened."""
+    """Write `split.json`; what is known of the test images only after they were opened.
+
+    Raises:
+        InputError: The run was begun with other images.
+    """
     seen = verdicts or Verdicts()
     known = {
         part: {} if images is None else images.hashes
@@ -268,6 +272,8 @@ def _write_split(
             {"name": example.name, "sha256": extra.hashes[example.name]}
             for example in extra.examples
         ]
+    if verdicts is None and bench.folder.split.exists():
+        check_unchanged(records.read_json(bench.folder.split), record, bench.folder.split)
     records.write_json(bench.folder.split, record)
 
 

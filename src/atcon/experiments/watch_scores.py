@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -16,6 +17,7 @@ from atcon.experiments.progress import Progress
 from atcon.experiments.setup import fabric_of, size_of
 from atcon.models import Network
 from atcon.plain_text import printable
+from atcon.training import in_parts
 from atcon.types import Example
 
 NOT_FINITE = "its consistency is not a finite number; try --precision 32-true"
@@ -129,7 +131,9 @@ def scores_of(
     for batch in stream(reader, examples, config.evaluation.batch_size, policy):
         before = len(grown.skipped)
         grown.skipped += batch.skipped
-        grown.add(batch, *_asked(watcher, batch))
+        count = len(batch.examples)
+        for rows, seen in in_parts(partial(_asked, watcher, batch), count, count):
+            grown.add(batch.rows(rows), *seen)
         for name, reason in grown.skipped[before:]:
             progress.note(f"skipped {printable(name)}: {printable(reason)}")
         progress.advance({}, len(batch.examples) + len(batch.skipped))
@@ -145,9 +149,9 @@ def scores_of(
     )
 
 
-def _asked(watcher: Watcher, batch: Decoded) -> tuple[np.ndarray, np.ndarray]:
-    """Ask a network about a batch: consistency and probabilities."""
-    images = inputs_of(batch.pixels, watcher.network, watcher.fabric.device)
+def _asked(watcher: Watcher, batch: Decoded, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Ask a network about some of a batch: consistency and probabilities."""
+    images = inputs_of(batch.pixels[rows], watcher.network, watcher.fabric.device)
     with watcher.fabric.autocast():
         seen = watcher.loss.compare(images)
     multi_label = bool(watcher.opened.record["multi_label"])

@@ -5,7 +5,7 @@ from atcon.training.batch_norm import StageBatchNorm, batch_norm_policy, step_po
 from atcon.training.finite import check_values
 from atcon.training.groups import parameter_groups
 from atcon.training.loop import Observer, TrainingState, fit
-from atcon.training.memory import Halves, Relief, halve_largest
+from atcon.training.memory import Halves, Relief, halve_largest, in_parts
 from atcon.training.padding import PADDINGS, check_padding, set_padding
 from atcon.training.processes import ALONE, Addend, Processes, divided, together
 from atcon.training.rates import RATES, rate_scheduler
@@ -81,6 +81,7 @@ __all__ = [
     "freeze_batch_norm",
     "generator_of",
     "halve_largest",
+    "in_parts",
     "parameter_groups",
     "random_turns",
     "rate_scheduler",

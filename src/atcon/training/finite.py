@@ -11,6 +11,9 @@ from torch.nn.utils import get_total_norm
 from atcon.errors import AtconError
 from atcon.training.steps import Batch, Outcome, Step
 
+_OVERFLOWS = 24
+"""After so many halvings no scale is to blame: it begins at 2 to the 16."""
+
 
 def check_loss(outcome: Outcome, step: Step, batch: Batch) -> None:
     """See that the loss of a step is a finite number.
@@ -23,24 +26,39 @@ def check_loss(outcome: Outcome, step: Step, batch: Batch) -> None:
         raise _ended(f"the loss became {float(value)}", step, batch, outcome, ())
 
 
-def check_gradients(weights: Sequence[Tensor], step: Step, batch: Batch, outcome: Outcome) -> None:
-    """See that all gradients are finite numbers, whose squares can be added up.
+class GradientCheck:
+    """Sees that the gradients of every step are finite numbers, whose squares can be added up.
 
     A finite loss may have a gradient that is not: of a value that overflows, or of an infinite
     pixel that an activation cuts off.
 
     Args:
-        weights: Where the gradients are, after `backward`.
-        step: What was done.
-        batch: The images that it was done with.
-        outcome: What it gave.
-
-    Raises:
-        AtconError: One is not; the images that it comes from are named.
+        scaled: Whether the precision scales the loss (float16). Then a gradient may overflow, and
+            the backend leaves the step out and scales by half; but not many steps in a row.
     """
-    norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-    if not bool(torch.isfinite(norm)):
-        raise _ended(f"the gradient became {float(norm)}", step, batch, outcome, weights)
+
+    def __init__(self, *, scaled: bool) -> None:
+        self._allowed = _OVERFLOWS if scaled else 0
+        self._in_a_row = 0
+
+    def check(self, weights: Sequence[Tensor], step: Step, batch: Batch, outcome: Outcome) -> None:
+        """Look at the gradients of a step.
+
+        Args:
+            weights: Where the gradients are, after `backward`.
+            step: What was done.
+            batch: The images that it was done with.
+            outcome: What it gave.
+
+        Raises:
+            AtconError: One is not finite; the images that it comes from are named.
+        """
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        self._in_a_row = 0 if bool(torch.isfinite(norm)) else self._in_a_row + 1
+        if self._in_a_row > self._allowed:
+            often = f" for the {self._in_a_row}th step in a row" if self._allowed else ""
+            what = f"the gradient became {float(norm)}{often}"
+            raise _ended(what, step, batch, outcome, weights)
 
 
 def check_values(values: Mapping[str, Any], when: str) -> None:

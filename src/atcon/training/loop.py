@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from atcon.training.averaging import Average
-from atcon.training.finite import check_gradients, check_loss, check_values
+from atcon.training.finite import GradientCheck, check_loss, check_values
 from atcon.training.memory import NO_RELIEF, Relief, within_memory
 from atcon.training.processes import ALONE, Processes
 from atcon.training.selection import Keeps
@@ -132,7 +132,8 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
         label: What the records call a round: the epochs done after it.
         processes: Those that share every batch; the first one validates and saves.
         scaled: Whether the precision scales the loss (float16): its gradients may then overflow,
-            and the backend's optimizer leaves such a step out and scales less.
+            and the backend's optimizer leaves such a step out and scales less; a long row of them
+            is an error too.
         relief: Asked when the memory of the device runs out in a step, which is then taken again
             from its beginning.
 
@@ -140,7 +141,7 @@ def fit(  # noqa: PLR0913  what a stage is, who watches it, and who saves it
         AtconError: A loss or a gradient is not finite; the message names the images. Or what is
             saved would not be, or the memory is not enough.
     """
-    take = partial(_take, state, backend, processes, scaled, relief)
+    take = partial(_take, state, backend, processes, GradientCheck(scaled=scaled), relief)
     check_values(state.state_dict(), f"after {state.epoch} epochs")
     if keep_start and state.epoch == 0 and not state.start:
         state.start = processes.same(lambda: dict(validate()))
@@ -193,7 +194,7 @@ def _take(
     state: TrainingState,
     backend: Backend,
     processes: Processes,
-    scaled: bool,
+    gradients: GradientCheck,
     relief: Relief,
     step: Step,
     batch: Batch,
@@ -212,8 +213,7 @@ def _take(
         return outcome
 
     outcome = within_memory(differentiated, relief, batch)
-    if not scaled:
-        check_gradients(weights, step, batch, outcome)
+    gradients.check(weights, step, batch, outcome)
     addends = {"loss": float(outcome.loss.detach()), **outcome.logged}
     values = processes.add_up(addends, weights)
     state.optimizer.step()

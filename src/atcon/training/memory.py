@@ -1,6 +1,6 @@
-"""What a step does when the memory of a device runs out: it is tried again in smaller parts."""
+"""What is done when the memory of a device runs out: it is tried again in smaller parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -68,6 +68,42 @@ def within_memory(attempt: Callable[[], T], relief: Relief, batch: Batch) -> T:
         _put_back(begun, device)
         for generator, state in zip(relief.generators, drawn, strict=True):
             generator.set_state(state)
+
+
+def in_parts(take: Callable[[slice], T], count: int, size: int) -> Iterator[tuple[slice, T]]:
+    """Take so many images in parts, each for itself, as an evaluation does.
+
+    Args:
+        take: Does what is wanted with the images of a part; begins anew each time.
+        count: Of all images.
+        size: Of a part; from where the memory of a device runs out, half of it.
+
+    Yields:
+        Each part with what was made of it, in their order.
+
+    Raises:
+        AtconError: The memory is not enough for one image.
+    """
+    start = 0
+    while start < count:
+        part = slice(start, min(start + size, count))
+        try:
+            made = take(part)
+        except torch.OutOfMemoryError as error:  # it holds the frames, and they hold the tensors
+            said = str(error).partition("\n")[0]
+        else:
+            yield part, made
+            start = part.stop
+            continue
+        size = part.stop - start
+        if size == 1:
+            raise AtconError(
+                f"the memory of the device ran out on one image: free the device ({said}); what "
+                "was saved before is intact"
+            )
+        size = (size + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def halve_largest(losses: Sequence[Halves]) -> int | None:

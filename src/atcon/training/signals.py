@@ -16,6 +16,7 @@ from atcon.attention import attention_named, choose_classes, logits_of, resolve_
 from atcon.attention.borrow import borrowed
 from atcon.consistency import Method, compare, pearson
 from atcon.errors import InputError
+from atcon.training.memory import in_parts
 from atcon.types import Classes, Images, LayerMaps, Logits
 
 SIGNALS: dict[str, str] = {
@@ -183,12 +184,13 @@ def glance(
         InputError: There are no images, or the network allows no Grad-CAM of the layer.
     """
     _, module = resolve_layer(model, layer, images)
-    chunks = torch.split(images, batch_size)
-    targets = [None] * len(chunks) if classes is None else torch.split(classes, batch_size)
-    parts = [
-        _glance_at(model, chunk, module, target, method)
-        for chunk, target in zip(chunks, targets, strict=True)
-    ]
+
+    def look(part: slice) -> tuple[Tensor, ...]:
+        return _glance_at(
+            model, images[part], module, None if classes is None else classes[part], method
+        )
+
+    parts = [seen for _, seen in in_parts(look, len(images), batch_size)]
     return Glance(*(torch.cat([one.cpu() for one in part]) for part in zip(*parts, strict=True)))
 
 
