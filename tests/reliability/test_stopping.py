@@ -25,6 +25,14 @@ LISTENS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handle
 SETS = [word for one in SHORT for word in ("--set", one)]
 
 
+@pytest.fixture(autouse=True)
+def _listening():
+    """Hear Ctrl-C as at a terminal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("data") / "images")
