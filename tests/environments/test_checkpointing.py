@@ -103,6 +103,7 @@ def test_the_checkpoint_wrapper_of_pytorch_leaves_the_layer_names():
     assert_same_gradients(found, expected, 1e-12)
 
 
+@pytest.mark.slow
 def test_densenet_that_saves_memory():
     images = pictures(size=64)
     results = []

@@ -95,6 +95,7 @@ def test_ten_steps_equal_those_of_one_process(way, tmp_path):
                 assert error <= NEAR[dtype], f"{case}, {name}, process {rank}: {error}"
 
 
+@pytest.mark.slow
 def test_misuse_is_named_with_a_way_out(tmp_path):
     found = in_two_processes(list(MISUSES), tmp_path)
     for case, pattern in MISUSES.items():

@@ -101,6 +101,7 @@ LISTENS_TO_CONTROL_C = (
 )
 
 
+@pytest.mark.slow
 def test_control_c_leaves_a_run_that_resumes(tmp_path):
     arguments = ["run", "digits", "--out", str(tmp_path / "run"), *sets("supervised.epochs=5000")]
     command = [sys.executable, "-c", LISTENS_TO_CONTROL_C, *arguments]

@@ -155,7 +155,9 @@ def test_two_views_of_an_image_are_one_group(tmp_path, monkeypatch):
     assert len(set(groups)) == len(set(names)) == len(names) == 10
 
 
-@pytest.mark.parametrize("strategy", ["combined", "alternated"])
+@pytest.mark.parametrize(
+    "strategy", ["combined", pytest.param("alternated", marks=pytest.mark.slow)]
+)
 def test_a_strategy_is_resumed_bit_for_bit(tmp_path, strategy, monkeypatch):
     config = tiny(
         *SMALL, f"strategy={strategy}", "supervised.epochs=2", "supervised.average=0.9",
@@ -256,6 +258,7 @@ def test_frozen_normalisation_is_bitwise_unchanged_after_training(tmp_path):
     assert all(torch.equal(after[key], before[key]) for key in buffers)
 
 
+@pytest.mark.slow
 def test_development_images_are_judged_in_place_of_the_test_images(tmp_path):
     summary = run(tiny(*SMALL, "data.judged=development"), tmp_path / "run")
     assert summary["judged"] == "development"

@@ -199,6 +199,7 @@ class _Noting(Progress):
         self.said.append((title, total, unit))
 
 
+@pytest.mark.slow
 def test_the_error_of_one_process_ends_all_and_is_what_is_said():
     progress = _Noting()
     with pytest.raises(InputError, match=r"^the second has no data$"):

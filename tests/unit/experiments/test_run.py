@@ -280,7 +280,9 @@ class Stopped(Progress):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("stage", ["supervised", "consistency"])
+@pytest.mark.parametrize(
+    "stage", [pytest.param("supervised", marks=pytest.mark.slow), "consistency"]
+)
 def test_an_interrupted_run_continues_to_the_same_result(finished_run, tmp_path, stage):
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
@@ -303,7 +305,7 @@ def test_an_interrupted_run_continues_to_the_same_result(finished_run, tmp_path,
     ]
 
 
-@pytest.mark.parametrize("unsaved", [[], [2]])
+@pytest.mark.parametrize("unsaved", [pytest.param([], marks=pytest.mark.slow), [2]])
 def test_lines_that_a_crash_left_are_written_once_and_whole(tmp_path, finished_run, unsaved):
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
@@ -339,7 +341,9 @@ def test_the_paper_preset_explains_the_layer_that_the_paper_names(tmp_path):
     assert "conv" in layer
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("64-true", marks=pytest.mark.slow), "bf16-mixed"]
+)
 def test_every_precision_trains_evaluates_and_evaluates_again(tmp_path, precision):
     config = tiny(f"precision={precision}", "supervised.epochs=1", "controls.uniform=false")
     record = run(config, tmp_path / "run")

@@ -64,6 +64,7 @@ def test_scores_are_those_of_the_evaluation_and_errors_follow_the_labels(finishe
     assert [row["consistency"] for row in record["least"]] == ranked[:10]
 
 
+@pytest.mark.slow
 def test_the_size_of_a_batch_does_not_move_a_score(finished_run, scenes):
     one, many = (
         watch(finished_run, scenes, overrides=[f"evaluation.batch_size={size}"]).rows
