@@ -146,15 +146,20 @@ def records_of(root):
 @pytest.mark.timeout(900)
 def test_a_grid_killed_at_random_moments_gives_the_same_records(images, tmp_path):
     experiment = grid_of(images)
-    longest, root = seconds_of(compute_grid, experiment, tmp_path / "whole"), tmp_path / "killed"
-    kills = 0
-    while killed_after(
-        RANDOM.uniform(0, longest) if kills < KILLS // 2 else 300, compute_grid, experiment, root
-    ):
-        kills += 1
-    assert kills
-    assert len(records_of(root)) == 2
-    assert records_of(root) == records_of(tmp_path / "whole")
-    assert not unfinished_writes(root)
-    assert content_of(root).keys() == content_of(tmp_path / "whole").keys()
-    print(f"{kills} kills of a grid")  # noqa: T201
+    longest = seconds_of(compute_grid, experiment, tmp_path / "whole")
+    kills = grids = 0
+    while kills < KILLS // 2:
+        root = tmp_path / f"grid-{grids}"
+        while killed_after(
+            RANDOM.uniform(0, longest) if kills < KILLS // 2 else 300,
+            compute_grid,
+            experiment,
+            root,
+        ):
+            kills += 1
+        assert len(records_of(root)) == 2
+        assert records_of(root) == records_of(tmp_path / "whole")
+        assert not unfinished_writes(root)
+        assert content_of(root).keys() == content_of(tmp_path / "whole").keys()
+        grids += 1
+    print(f"{kills} kills of {grids} grids")  # noqa: T201
