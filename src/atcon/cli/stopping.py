@@ -8,31 +8,48 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import BinaryIO
 
 GRACE = 6.0
 """Seconds that a command has to end by itself; after that it is ended where it stands, which every
 file that it writes is made for."""
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+PATIENCE = 1.0
+"""Seconds that it has where no exception can be raised, as while a module is imported."""
+AGAIN = 0.02
+"""Seconds after which a stop that could not be raised is tried once more."""
+EXIT_CODES: dict[int | None, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _SAYS: list[Callable[[], str]] = []
 """How to go on from where the command is now; the innermost block says it."""
+_HEARD: list[int] = []
+"""The signals so far."""
+_LOST = 0
+"""What the pipe of the signals tells, besides their numbers: a stop was not raised."""
 
 
-class TerminatedError(BaseException):
-    """SIGTERM; as with Ctrl-C, nothing between the signal and the command may catch it."""
+class StoppedError(BaseException):
+    """One of the signals, given by its number; nothing up to the command may catch it."""
 
 
-STOPS = (KeyboardInterrupt, TerminatedError)
-"""What the two signals raise."""
+STOPS = (KeyboardInterrupt, StoppedError)
+"""What stops a command: the second within `stoppable`, the first where Python itself hears it."""
 
 
 def exit_code_of(stop: BaseException) -> int:
     """Give the exit code of a command that was stopped."""
-    return EXIT_CODES[signal.SIGTERM if isinstance(stop, TerminatedError) else signal.SIGINT]
+    number = stop.args[0] if isinstance(stop, StoppedError) else signal.SIGINT
+    return EXIT_CODES[number]
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within it, both signals end the command: by an exception, or else after `GRACE`."""
+    """Within it, both signals end the command: by an exception, or else after `GRACE`.
+
+    The exception waits until no module is being imported, but not longer than `PATIENCE`: PyTorch
+    aborts the process where one leaves the import of some of its modules. Python drops an
+    exception that leaves a destructor or a callback, so such a one is raised again. What a
+    library makes of it, such as an `ImportError`, is the stop that it was.
+    """
     if threading.current_thread() is not threading.main_thread():  # which alone hears signals
         yield
         return
@@ -40,19 +57,48 @@ def stoppable() -> Iterator[None]:
     os.set_blocking(told, False)
     threading.Thread(target=_end_late, args=(heard,), daemon=True).start()
     woken = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    raising = {signal.SIGINT: _interrupt, signal.SIGTERM: _terminate}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _HEARD.append(number)
+        if _importing(frame):
+            os.write(told, bytes([_LOST]))
+        else:
+            raise StoppedError(number)
+
+    def unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, StoppedError):
+            os.write(told, bytes([_LOST]))
+        else:
+            unraisable_before(lost)
+
+    unraisable_before, sys.unraisablehook = sys.unraisablehook, unraisable
     before = {
-        number: signal.signal(number, handler)
-        for number, handler in raising.items()
+        number: signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM)
         if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}
     }
     try:
         yield
+    except Exception as error:
+        if not _HEARD:
+            raise
+        raise StoppedError(_HEARD[-1]) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = unraisable_before
         signal.set_wakeup_fd(woken)
         os.close(told)
+        _HEARD.clear()
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Tell whether a module is being imported at this place."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -65,21 +111,14 @@ def resumable(says: Callable[[], str]) -> Iterator[None]:
     _SAYS.append(says)
     try:
         yield
-    except STOPS as stop:
-        import typer  # noqa: PLC0415  its import takes long, and a signal may come before
-
+    except (Exception, *STOPS) as error:
+        if not (_HEARD or isinstance(error, STOPS)):
+            raise
         sys.stderr.write(_sentence())
-        raise typer.Exit(exit_code_of(stop)) from None
+        stop = StoppedError(_HEARD[-1]) if _HEARD else error
+        raise SystemExit(exit_code_of(stop)) from None
     finally:
         _SAYS.pop()
-
-
-def _interrupt(*_signal: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _terminate(*_signal: object) -> None:
-    raise TerminatedError
 
 
 def _sentence() -> str:
@@ -95,15 +134,26 @@ def _end_late(signals: int) -> None:
         signals: The end of a pipe that gives the number of every signal; at its end, so is this.
     """
     with open(signals, "rb", buffering=0) as heard:
-        code = None
-        while code is None:
-            number = heard.read(1)
-            if not number:
+        number = _next(heard)
+        while number not in EXIT_CODES:
+            if number is None:
                 return
-            code = EXIT_CODES.get(signal.Signals(number[0]))
-        until = time.monotonic() + GRACE
-        while (left := until - time.monotonic()) > 0:
-            if select.select([heard], [], [], left)[0] and not heard.read(1):
-                return
+            number = _next(heard)
+        began, lost = time.monotonic(), False
+        while (left := (PATIENCE if lost else GRACE) - (time.monotonic() - began)) > 0:
+            if select.select([heard], [], [], min(left, AGAIN) if lost else left)[0]:
+                told = _next(heard)
+                if told is None:
+                    return
+                lost = told == _LOST
+            elif lost:
+                lost = False
+                signal.pthread_kill(threading.main_thread().ident or 0, number or 0)
         os.write(2, _sentence().encode())
-        os._exit(code)
+        os._exit(EXIT_CODES[number])
+
+
+def _next(heard: BinaryIO) -> int | None:
+    """Give what the pipe tells next, and none where it has ended."""
+    told = heard.read(1)
+    return told[0] if told else None
