@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import BinaryIO
 
 GRACE = 6.0
 """Seconds that a command has to end by itself; after that it is ended where it stands, which every
@@ -18,12 +17,12 @@ PATIENCE = 1.0
 """Seconds that it has where no exception can be raised, as while a module is imported."""
 AGAIN = 0.02
 """Seconds after which a stop that could not be raised is tried once more."""
-EXIT_CODES: dict[int | None, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _SAYS: list[Callable[[], str]] = []
 """How to go on from where the command is now; the innermost block says it."""
 _HEARD: list[int] = []
 """The signals so far."""
-_LOST = 0
+_LOST = 255
 """What the pipe of the signals tells, besides their numbers: a stop was not raised."""
 
 
@@ -55,34 +54,37 @@ def stoppable() -> Iterator[None]:
         return
     heard, told = os.pipe()
     os.set_blocking(told, False)
-    threading.Thread(target=_end_late, args=(heard,), daemon=True).start()
+    threading.Thread(target=_end_late, args=(heard, threading.get_ident()), daemon=True).start()
     woken = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def again() -> None:
+        os.write(told, bytes([_LOST]))
+
+    def hear(number: int, frame: FrameType | None) -> None:
         _HEARD.append(number)
-        if _importing(frame):
-            os.write(told, bytes([_LOST]))
-        else:
+        if not _importing(frame):
             raise StoppedError(number)
+        again()
 
     def unraisable(lost: "sys.UnraisableHookArgs") -> None:
         if issubclass(lost.exc_type, StoppedError):
-            os.write(told, bytes([_LOST]))
+            again()
         else:
             unraisable_before(lost)
 
     unraisable_before, sys.unraisablehook = sys.unraisablehook, unraisable
     before = {
-        number: signal.signal(number, stop)
-        for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, hear)
+        for number in EXIT_CODES
         if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}
     }
     try:
         yield
     except Exception as error:
-        if not _HEARD:
+        stop = _stop_behind(error)
+        if stop is None:
             raise
-        raise StoppedError(_HEARD[-1]) from error
+        raise stop from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -112,48 +114,49 @@ def resumable(says: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (Exception, *STOPS) as error:
-        if not (_HEARD or isinstance(error, STOPS)):
+        stop = _stop_behind(error)
+        if stop is None:
             raise
         sys.stderr.write(_sentence())
-        stop = StoppedError(_HEARD[-1]) if _HEARD else error
         raise SystemExit(exit_code_of(stop)) from None
     finally:
         _SAYS.pop()
+
+
+def _stop_behind(error: BaseException) -> BaseException | None:
+    """Give the stop that an error is or comes after, and none where no signal was heard."""
+    if _HEARD:
+        return StoppedError(_HEARD[-1])
+    return error if isinstance(error, STOPS) else None
 
 
 def _sentence() -> str:
     return f"\natcon: stopped{f'; {_SAYS[-1]()}' if _SAYS else ''}\n"
 
 
-def _end_late(signals: int) -> None:
+def _end_late(signals: int, main_thread: int) -> None:
     """Wait for a signal, then for the end of the command; end the process where that takes long.
 
     The main thread may be in code that no exception reaches, such as a read from a lost server.
 
     Args:
         signals: The end of a pipe that gives the number of every signal; at its end, so is this.
+        main_thread: Where a stop is raised.
     """
     with open(signals, "rb", buffering=0) as heard:
-        number = _next(heard)
+        number = 0
         while number not in EXIT_CODES:
-            if number is None:
+            if not (told := heard.read(1)):
                 return
-            number = _next(heard)
+            number = told[0]
         began, lost = time.monotonic(), False
         while (left := (PATIENCE if lost else GRACE) - (time.monotonic() - began)) > 0:
             if select.select([heard], [], [], min(left, AGAIN) if lost else left)[0]:
-                told = _next(heard)
-                if told is None:
+                if not (told := heard.read(1)):
                     return
-                lost = told == _LOST
+                lost = told[0] == _LOST
             elif lost:
                 lost = False
-                signal.pthread_kill(threading.main_thread().ident or 0, number or 0)
+                signal.pthread_kill(main_thread, number)
         os.write(2, _sentence().encode())
         os._exit(EXIT_CODES[number])
-
-
-def _next(heard: BinaryIO) -> int | None:
-    """Give what the pipe tells next, and none where it has ended."""
-    told = heard.read(1)
-    return told[0] if told else None
