@@ -163,6 +163,7 @@ def test_through_inductor_too():
     torch.testing.assert_close(scores, stages()(pictures()), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_compiling_the_loss_itself_is_refused_with_a_way_out():
     """In a process of its own: the compiler cannot trace the type checks of these tests."""
     program = (

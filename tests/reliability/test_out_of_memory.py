@@ -292,6 +292,7 @@ def test_where_there_is_no_room_for_one_image_that_is_said():
         list(in_parts(take, 3, 3))
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_in_smaller_parts_and_ends_alike(tmp_path, monkeypatch):
     own = (
         "controls.uniform=false",

@@ -155,9 +155,8 @@ def test_two_views_of_an_image_are_one_group(tmp_path, monkeypatch):
     assert len(set(groups)) == len(set(names)) == len(names) == 10
 
 
-@pytest.mark.parametrize(
-    "strategy", ["combined", pytest.param("alternated", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["combined", "alternated"])
 def test_a_strategy_is_resumed_bit_for_bit(tmp_path, strategy, monkeypatch):
     config = tiny(
         *SMALL, f"strategy={strategy}", "supervised.epochs=2", "supervised.average=0.9",
@@ -248,6 +247,7 @@ def test_a_kept_start_is_judged_once_and_recorded_as_its_start(tmp_path, monkeyp
     assert ours["test"] == start["test"]
 
 
+@pytest.mark.slow
 def test_frozen_normalisation_is_bitwise_unchanged_after_training(tmp_path):
     config = tiny(*SMALL, "strategy=combined", "supervised.epochs=2")
     run(config, tmp_path / "run")

@@ -170,6 +170,7 @@ def test_a_run_without_masks_is_recorded_and_reported(tmp_path):
     assert write_report(tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_random_masks_repeat_with_the_seed(tmp_path):
     overrides = (
         *SHORT,

@@ -95,11 +95,9 @@ def _ten_steps(kind, processes, _progress=None):
     return {name: weight.detach().numpy() for name, weight in model.named_parameters()}
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    ("kind", "near"),
-    [pytest.param(torch.float32, 1e-6, marks=pytest.mark.slow), (torch.float64, 1e-12)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(("kind", "near"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 def test_ten_steps_of_several_processes_equal_those_of_one(count, kind, near):
     start = {name: weight.detach().numpy() for name, weight in stages(kind).named_parameters()}
     expected = _ten_steps(kind, ALONE)
