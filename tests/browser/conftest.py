@@ -58,5 +58,6 @@ def browser(chromium, report: Path) -> Iterator:
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [still]})
     size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.set_script_timeout(30)  # seconds; the long gallery takes more
     chromium.get(report.as_uri())
     return chromium

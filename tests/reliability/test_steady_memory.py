@@ -24,7 +24,7 @@ MEGABYTE = 2**20
 LOOKS = 20
 """How often the memory is looked at; the first quarter settles it."""
 WARM = 10
-LIBC = ctypes.CDLL("libc.so.6")
+LIBC = ctypes.CDLL(None)
 PR_SET_THP_DISABLE = 41
 
 
